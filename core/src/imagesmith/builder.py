@@ -1,0 +1,283 @@
+"""The contract between the core and a builder.
+
+A builder makes a file system: it turns a plan into an image whose files are right and leaves it in a
+store under a digest. The core makes the configuration (env, entrypoint, labels, marker …), checks it
+and publishes the tag. Everything here is a value or a protocol; nothing does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from imagesmith._frozen import FrozenMap
+
+if TYPE_CHECKING:
+    from imagesmith.events import Reporter
+    from imagesmith.runner import Runner
+    from imagesmith.sources import Staged
+    from imagesmith.spec import ImageSpec
+
+__all__ = [
+    "BaseImage",
+    "BuildPlan",
+    "BuildRequest",
+    "Builder",
+    "BuilderEntry",
+    "Built",
+    "Command",
+    "Contribution",
+    "Destination",
+    "Environment",
+    "Feature",
+    "LayoutFolder",
+    "LocalEngine",
+    "PLUGIN_API",
+    "Readiness",
+    "RegistryRepository",
+    "Secret",
+    "Support",
+]
+
+PLUGIN_API = 1
+"""The version of this contract. A plugin states the one it was written for."""
+
+
+class Feature(StrEnum):
+    """What a spec can ask of a builder: the spec's own field names, and three that are not fields."""
+
+    APT_PACKAGES = "apt_packages"
+    BASE_IMAGE = "base_image"
+    BUILD_ENV = "build_env"
+    BUILDER_OPTIONS = "builder_options"
+    COMMANDS = "commands"
+    CONDA_CHANNELS = "conda_channels"
+    CONDA_PACKAGES = "conda_packages"
+    COPY = "copy"
+    CUDA = "cuda"
+    CUDNN = "cudnn"
+    ENTRYPOINT = "entrypoint"
+    ENV = "env"
+    LABELS = "labels"
+    PACKAGES = "packages"
+    PIP_EXTRA_ARGS = "pip_extra_args"
+    PIP_EXTRA_INDEX_URL = "pip_extra_index_url"
+    PIP_INDEX = "pip_index"
+    PIP_SECRET_MOUNTS = "pip_secret_mounts"
+    PLATFORM = "platform"
+    PYTHON_VERSION = "python_version"
+    REGISTRY = "registry"
+    REGISTRY_CONFIG = "registry_config"
+    REQUIREMENTS = "requirements"
+    SOURCE_ROOT = "source_root"
+    USER = "user"
+    WORKDIR = "workdir"
+    # not fields of the spec:
+    LOCAL_ENGINE = "local-engine"
+    """leaves an image in the local engine when no registry is set"""
+    MULTI_PLATFORM = "multi-platform"
+    """can be asked for one platform after the other, foreign ones included"""
+    OCI_LAYOUT = "oci-layout"
+    """leaves an image in an OCI layout folder"""
+
+
+class Support(Enum):
+    """Whether a builder can honour a feature. One not listed in its table is IMPOSSIBLE."""
+
+    FULL = "full"
+    NOT_YET = "not yet"
+    IMPOSSIBLE = "impossible"
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a builder can build on this machine now: ``ok``, what was found, and what to do if not."""
+
+    ok: bool
+    details: tuple[str, ...] = ()
+    problem: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEngine:
+    """The local engine; the builder leaves the image there under ``reference`` (name:tag)."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryRepository:
+    """A repository in a registry; the builder pushes there under ``staging_tag`` and names the digest."""
+
+    repository: str
+    """``host[:port]/path``, without a tag"""
+    staging_tag: str = "imagesmith-staging"
+
+    @property
+    def reference(self) -> str:
+        """``repository:staging_tag``."""
+        return f"{self.repository}:{self.staging_tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutFolder:
+    """An OCI image layout folder."""
+
+    path: Path
+
+
+Destination: TypeAlias = LocalEngine | RegistryRepository | LayoutFolder
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """The base, resolved once. ``digest`` is None and ``config`` empty where nothing was asked (render)."""
+
+    reference: str
+    """as the spec or the settings name it, with the implicit parts written out"""
+    digest: str | None = None
+    """of the manifest for the request's platform: ``sha256:…``"""
+    config: Mapping[str, object] = field(default_factory=FrozenMap)
+    """the OCI image configuration document (``architecture``, ``config``, ``rootfs`` …)"""
+    local: bool = False
+    """True when it was found in the local engine, not in a registry"""
+
+    @property
+    def pinned(self) -> str:
+        """``repository@digest`` where the digest is known, else the reference."""
+        if self.digest is None or self.local:
+            return self.reference
+        head, _, last = self.reference.split("@", 1)[0].rpartition("/")
+        repository = last.split(":", 1)[0]
+        return f"{head}/{repository}@{self.digest}" if head else f"{repository}@{self.digest}"
+
+
+class Secret:
+    """A value that must be seen nowhere: not in repr, plan, event, log, label or layer."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """The value itself; for the engine's ears only."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a builder's file system needs in the configuration, beside what the spec says."""
+
+    path: tuple[str, ...] = ()
+    """folders that stand first on PATH, such as ``/opt/venv/bin``"""
+    env: Mapping[str, str] = field(default_factory=FrozenMap)
+    """variables under the spec's own (which win)"""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """All that a builder is told. One platform: the core loops and writes the index."""
+
+    spec: ImageSpec
+    platform: str
+    """``os/arch[/variant]``"""
+    base: BaseImage
+    destination: Destination
+    staged: Staged
+    """the files that enter the image, laid out in a folder of the core's (or only listed, for render)"""
+    secrets: Mapping[str, Secret] = field(default_factory=FrozenMap)
+    """by the names that ``staged`` and the spec's ``pip_secret_mounts`` use"""
+    options: Mapping[str, object] = field(default_factory=FrozenMap)
+    """the machine's settings for this builder (``IMAGESMITH_<BUILDER>_<OPTION>``, project configuration)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A process the build will start. No secret stands in it; ``…`` marks what is known only then."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=FrozenMap)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What a build would do, as a value: same request, same plan. ``render`` prints it."""
+
+    builder: str
+    request: BuildRequest
+    files: Mapping[str, str]
+    """text files the builder writes, by path relative to its build folder"""
+    commands: tuple[Command, ...]
+    contributed: Contribution = field(default_factory=Contribution)
+    steps: tuple[str, ...] = ()
+    """names of the steps, in order, as a person would say them"""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Where the built file system stands: in ``store`` (the request's destination) under ``digest``.
+
+    In the local engine ``digest`` is the image id; elsewhere that of the manifest.
+    """
+
+    store: Destination
+    digest: str
+    contributed: Contribution = field(default_factory=Contribution)
+
+
+class Builder(Protocol):
+    """A name, a feature table and three methods."""
+
+    @property
+    def name(self) -> str:
+        """The entry point's name."""
+
+    @property
+    def version(self) -> str:
+        """The distribution's version; it goes into the label ``io.imagesmith.builder``."""
+
+    @property
+    def features(self) -> Mapping[Feature, Support]:
+        """A feature not listed is IMPOSSIBLE."""
+
+    def refusals(self, request: BuildRequest) -> Mapping[str, str]:
+        """Field name -> reason, for what the table cannot say (this value, with that base). Pure."""
+
+    def ready(self) -> Readiness:
+        """Whether this machine can build now. Never raises."""
+
+    def plan(self, request: BuildRequest) -> BuildPlan:
+        """What will be done. Pure: no network, clock, environment or writes."""
+
+    def build(self, plan: BuildPlan, report: Reporter) -> Built:
+        """Do it. Raises BuildFailed or BuilderNotReady; leaves nothing behind but the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Everything of the machine that a builder may touch, injected."""
+
+    runner: Runner
+    env: Mapping[str, str]
+    cache_dir: Path
+    """a folder of the builder's own under the user's cache; it may not exist yet"""
+    options: Mapping[str, object] = field(default_factory=FrozenMap)
+    """the machine's settings for this builder"""
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderEntry:
+    """What a plugin's hook returns: how to make its builder. ``name`` equals the entry point's name."""
+
+    name: str
+    summary: str
+    factory: Callable[[Environment], Builder]
+    api: int = PLUGIN_API

@@ -1,0 +1,58 @@
+"""Where images live: a registry, the local engine, an OCI layout folder. One protocol for the three."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Store", "StoredImage"]
+
+JSON = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """One image of one platform, as it stands in a store."""
+
+    digest: str
+    """of its manifest (in the local engine: the image id)"""
+    config: JSON
+    """the OCI image configuration document"""
+    manifest: JSON | None = None
+    """None where the store does not show it (the classic local store)"""
+    media_type: str = ""
+    size: int = 0
+    """of the manifest, in bytes; 0 where the store does not show it"""
+
+    @property
+    def platform(self) -> str:
+        """``os/arch[/variant]`` as the configuration says it."""
+        parts = [self.config.get("os"), self.config.get("architecture"), self.config.get("variant")]
+        return "/".join(str(part) for part in parts if part)
+
+
+class Store(Protocol):
+    """What the core needs of a place where images live.
+
+    ``ref`` is a tag or a digest (registry, layout) or a name or id (local engine). Nothing but
+    ``publish`` makes a tag.
+    """
+
+    def platforms(self, ref: str) -> tuple[str, ...]:
+        """The platforms under ``ref`` (empty when there is no such image)."""
+
+    def read(self, ref: str, platform: str | None = None) -> StoredImage | None:
+        """The image of that platform (of the only one when None); None when there is none."""
+
+    def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
+        """A new image with the same layers and another configuration document. Not tagged."""
+
+    def write_index(self, images: Sequence[StoredImage]) -> str:
+        """An image index over images in this store, annotations aside. Returns its digest. Not tagged."""
+
+    def publish(self, digest: str, tag: str) -> None:
+        """Put the image or index under ``tag``, in one step."""
+
+    def discard(self, ref: str) -> None:
+        """Forget a staging name, as far as this store can; never raises."""

@@ -1,0 +1,1 @@
+"""The envd builder of imagesmith."""
