@@ -1,0 +1,34 @@
+"""URLs without the credentials in them."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["strip_credentials"]
+
+_AFTER_SSH_USER = r"(?i)\b((?:[a-z][a-z0-9.-]*\+)?ssh://[^/?#\s:@'\"]*):[^/?#\s'\"]*@"
+_USER_INFO = r"(?i)\b(?!(?:[a-z][a-z0-9.-]*\+)?ssh://)([a-z][a-z0-9+.-]*://)[^/?#\s'\"]*@"
+_CONDA_CHANNEL = r"(://[^\s'\"]*?)/t/[^/\s'\"]+(?=/|$|\s)"
+_QUERY = (
+    r"(?i)([?&](?:access_token|api_?key|auth|password|private_token|sig|signature|token"
+    r"|x-amz-(?:credential|security-token|signature))=)[^&#\s'\"]+"
+)
+
+
+def strip_credentials(text: str) -> str:
+    """``text`` with the credentials of every URL in it cut out; all else stays as it is.
+
+    Cut are ``user:password@`` (of ssh only the password: its user is part of the address), the path
+    ``/t/TOKEN`` of conda channels, and the values of query parameters that carry tokens. Applying it
+    twice changes nothing more.
+    """
+    if "://" not in text:
+        return text
+    while True:
+        cut = re.sub(_AFTER_SSH_USER, r"\1@", text)
+        cut = re.sub(_USER_INFO, r"\1", cut)
+        cut = re.sub(_CONDA_CHANNEL, r"\1", cut)
+        cut = re.sub(_QUERY, r"\1", cut)
+        if cut == text:
+            return cut
+        text = cut
