@@ -1,0 +1,38 @@
+"""What a base image's configuration says about its python. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imagesmith.builder import BaseImage
+
+__all__ = ["python_fits", "python_mismatch", "stated_python"]
+
+
+def base_environment(config: Mapping[str, object]) -> dict[str, str]:
+    """The environment in an OCI image configuration document."""
+    inner = config.get("config")
+    env = inner.get("Env") if isinstance(inner, Mapping) else None
+    pairs = (str(item).partition("=") for item in env or ())
+    return {key: value for key, _, value in pairs}
+
+
+def stated_python(base: BaseImage) -> str | None:
+    """The python version that the base says it carries (official images do, in PYTHON_VERSION)."""
+    return base_environment(base.config).get("PYTHON_VERSION") or None
+
+
+def python_fits(version: str, wanted: str) -> bool:
+    """Whether ``3.11.7`` is what ``3.11`` or ``3.11.7`` asks for."""
+    have, want = version.split("."), wanted.split(".")
+    return have[: len(want)] == want
+
+
+def python_mismatch(base: BaseImage, wanted: str | None) -> str | None:
+    """Why the base's python is not the wanted one, where its configuration says so; else None."""
+    stated = stated_python(base)
+    if wanted is None or stated is None or python_fits(stated, wanted):
+        return None
+    return f"the base {base.reference} carries python {stated}, the spec asks for {wanted}"

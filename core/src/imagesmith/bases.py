@@ -1,0 +1,70 @@
+"""The base image, resolved once: reference -> digest, platforms, configuration. Checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from imagesmith.builder import BaseImage
+from imagesmith.errors import BaseImageError, StoreError
+from imagesmith.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from imagesmith.settings import Settings
+    from imagesmith.stores import Store
+
+__all__ = ["resolve"]
+
+
+def resolve(spec: ImageSpec, reference: str, settings: Settings) -> Mapping[str, BaseImage]:
+    """Platform -> base, for each platform of the spec.
+
+    A base that is a spec without a registry stands in the local engine; every other in a registry.
+
+    Raises:
+        BaseImageError: there is no such image, or it lacks a platform.
+        StoreError: it cannot be told.
+    """
+    from imagesmith.stores.reference import parse  # noqa: PLC0415
+
+    base = spec.base_image
+    local = isinstance(base, ImageSpec) and not base.registry
+    parsed = parse(reference)
+    name = reference if local else (parsed.digest or parsed.tag or "latest")
+    try:
+        store = _open(spec, reference, settings, local=local)
+        platforms = store.platforms(name)
+        if not platforms:
+            raise BaseImageError(
+                f"there is no base image {reference}", hint="check base_image (or IMAGESMITH_BASE_IMAGE)"
+            )
+        return {platform: _one(store, name, reference, platform, platforms, local) for platform in spec.platforms}
+    except StoreError as error:
+        error.message = f"base image {reference}: {error.message}"
+        raise
+
+
+def _one(
+    store: Store, name: str, reference: str, platform: str, platforms: tuple[str, ...], local: bool
+) -> BaseImage:
+    image = store.read(name, platform)
+    if image is None:
+        raise BaseImageError(
+            f"the base image {reference} has no {platform}; it has {', '.join(platforms)}",
+            hint="choose a base that has it, or another platform",
+        )
+    return BaseImage(reference, image.digest, image.config, local=local)
+
+
+def _open(spec: ImageSpec, reference: str, settings: Settings, *, local: bool) -> Store:
+    if local:
+        from imagesmith.stores.local import LocalStore, connect  # noqa: PLC0415
+
+        return LocalStore(connect(settings.env))
+    from imagesmith.stores.reference import parse  # noqa: PLC0415
+    from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+
+    base = spec.base_image
+    config = base.registry_config if isinstance(base, ImageSpec) else None
+    parsed = parse(reference)
+    return open_repository(f"{parsed.registry}/{parsed.repository}", settings.env, config or spec.registry_config)

@@ -1,0 +1,134 @@
+"""Where a spec's image goes: which store, under which names. Decided from the spec and two options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesmith.builder import Destination, LayoutFolder, LocalEngine, RegistryRepository
+from imagesmith.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from imagesmith.spec import ImageSpec
+    from imagesmith.stores import Store, StoredImage
+
+__all__ = ["Found", "Place", "place_for"]
+
+STAGING = "imagesmith-staging"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands under a reference."""
+
+    digest: str
+    builder: str
+    """``NAME VERSION`` from its label; empty when it has none"""
+
+
+class Place:
+    """One of the three stores, opened when first asked."""
+
+    def __init__(self, target: Destination, env: Mapping[str, str], registry_config: str | None) -> None:
+        self._target = target
+        self._env = env
+        self._registry_config = registry_config
+        self._opened: Store | None = None
+
+    def destination(self, staging: str = STAGING) -> Destination:
+        """Where a builder leaves the image. ``staging`` names it in the local engine."""
+        if isinstance(self._target, LocalEngine):
+            return LocalEngine(f"{self._target.reference}:{staging}")
+        return self._target
+
+    def reference(self, tag: str) -> str:
+        """The name a person uses for the published image."""
+        match self._target:
+            case RegistryRepository(repository):
+                return f"{repository}:{tag}"
+            case LocalEngine(name):
+                return f"{name}:{tag}"
+            case LayoutFolder(path):
+                return f"{path}:{tag}"
+
+    def publish_name(self, tag: str) -> str:
+        """What the store's ``publish`` wants to hear."""
+        return self.reference(tag) if isinstance(self._target, LocalEngine) else tag
+
+    def store(self) -> Store:
+        """Open it.
+
+        Raises:
+            StoreError: it cannot be reached, or its credentials cannot be read.
+        """
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> Store:
+        match self._target:
+            case RegistryRepository(repository):
+                from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+
+                return open_repository(repository, self._env, self._registry_config)
+            case LocalEngine():
+                from imagesmith.stores.local import LocalStore, connect  # noqa: PLC0415
+
+                return LocalStore(connect(self._env))
+            case LayoutFolder(path):
+                from imagesmith.stores.layout import LayoutStore  # noqa: PLC0415
+
+                return LayoutStore(path)
+
+    def find(self, tag: str) -> Found | None:
+        """The published image, or None when there is none. Raises StoreError when it cannot be told."""
+        if isinstance(self._target, LayoutFolder) and not (self._target.path / "index.json").exists():
+            return None
+        name = self.publish_name(tag)
+        platforms = self.store().platforms(name)
+        if not platforms:
+            return None
+        image = self.store().read(name, platforms[0])
+        if image is None:
+            return None
+        return Found(image.digest, _builder_label(image))
+
+
+def place_for(
+    spec: ImageSpec, *, push: bool | None = None, output: Path | None = None, env: Mapping[str, str]
+) -> Place:
+    """The place of a spec's image.
+
+    Raises:
+        UsageError: ``push`` without a registry, or beside ``output``.
+        EngineError: several platforms without a registry or a layout.
+    """
+    from imagesmith.stores.reference import repository_for  # noqa: PLC0415
+
+    if push and not spec.registry:
+        raise UsageError("push was asked for, but the spec names no registry", hint="set registry= in the spec")
+    if push and output is not None:
+        raise UsageError("push and output exclude each other", hint="leave one of them out")
+    name = repository_for(spec.registry, spec.name)
+    target: Destination
+    if output is not None:
+        target = LayoutFolder(output)
+    elif spec.registry and push is not False:
+        target = RegistryRepository(name)
+    else:
+        target = LocalEngine(name)
+        if len(spec.platforms) > 1:
+            raise EngineError(
+                f"an image for {len(spec.platforms)} platforms needs a registry or an OCI layout: "
+                "the local engine holds one platform",
+                hint="set registry= in the spec, or name one platform",
+            )
+    return Place(target, env, spec.registry_config)
+
+
+def _builder_label(image: StoredImage) -> str:
+    inner = image.config.get("config")
+    labels = inner.get("Labels") if isinstance(inner, Mapping) else None
+    return str(labels.get("io.imagesmith.builder", "")) if isinstance(labels, Mapping) else ""

@@ -1,0 +1,229 @@
+"""The builder: readiness, plan, and one run of envd for each platform."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from imagesmith import (
+    BuilderNotReady,
+    BuildPlan,
+    BuildRequest,
+    Built,
+    Command,
+    Environment,
+    Feature,
+    LocalEngine,
+    Readiness,
+    RegistryRepository,
+    Reporter,
+    Support,
+    ToolMissing,
+    configuration,
+    engine,
+    python_mismatch,
+    registry_access,
+)
+from imagesmith_envd import __version__
+from imagesmith_envd.failures import explain
+from imagesmith_envd.home import Seed, docker_config, registries_conf
+from imagesmith_envd.output import Progress
+from imagesmith_envd.render import CONTEXT, render
+
+FULL, NOT_YET, IMPOSSIBLE = Support.FULL, Support.NOT_YET, Support.IMPOSSIBLE
+
+FEATURES: Mapping[Feature, Support] = MappingProxyType(
+    {feature: FULL for feature in Feature}
+    | {
+        Feature.CONDA_PACKAGES: NOT_YET,
+        Feature.CONDA_CHANNELS: NOT_YET,
+        Feature.CUDA: NOT_YET,
+        Feature.CUDNN: NOT_YET,
+        Feature.OCI_LAYOUT: NOT_YET,
+        Feature.BUILDER_OPTIONS: IMPOSSIBLE,
+    }
+)
+
+_SCHEMES = ("tcp", "unix")
+
+
+class EnvdBuilder:
+    """Builds with envd on the Docker engine, or on a BuildKit address given by the machine's settings."""
+
+    name = "envd"
+    version = __version__
+    features = FEATURES
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        address = environment.options.get("address")
+        self._address = str(address) if address else None
+
+    def _binary(self) -> str | None:
+        """The envd beside this Python, else the one on PATH."""
+        beside = Path(sysconfig.get_path("scripts")) / "envd"
+        return str(beside) if os.access(beside, os.X_OK) else shutil.which("envd", path=self._environment.env.get("PATH"))
+
+    def ready(self) -> Readiness:
+        """The envd binary, and an answer from the engine."""
+        binary = self._binary()
+        if binary is None:
+            return Readiness(False, problem="there is no envd", hint="pip install envd")
+        details = [f"envd: {binary}"]
+        if self._address:
+            scheme = self._address.partition("://")[0]
+            if scheme not in _SCHEMES:
+                return Readiness(
+                    False,
+                    tuple(details),
+                    problem=f"the BuildKit address {self._address!r} is not tcp://host:port or unix:///path",
+                    hint="set IMAGESMITH_ENVD_ADDRESS, or [tool.imagesmith.envd] address",
+                )
+            if problem := engine.unreachable(self._address):
+                return Readiness(
+                    False,
+                    tuple(details),
+                    problem=f"no BuildKit answers at {self._address}: {problem}",
+                    hint="start buildkitd there, or unset IMAGESMITH_ENVD_ADDRESS to use the Docker engine",
+                )
+            return Readiness(True, (*details, f"BuildKit: {self._address}"))
+        found = engine.probe(self._environment.env)
+        if found.problem:
+            return Readiness(False, tuple(details), problem=found.problem, hint=found.hint)
+        return Readiness(True, (*details, f"Docker engine: {found.detail}"))
+
+    def refusals(self, request: BuildRequest) -> Mapping[str, str]:
+        """A python that the base does not have."""
+        reasons = {}
+        if mismatch := python_mismatch(request.base, request.spec.python_version):
+            reasons["python_version"] = f"{mismatch}; installing another one is not yet supported"
+        return reasons
+
+    def plan(self, request: BuildRequest) -> BuildPlan:
+        """``build.envd``, the files beside it, and the command that builds it."""
+        rendered = render(request)
+        return BuildPlan(
+            builder=self.name,
+            request=request,
+            files={"build.envd": rendered.build_envd, **rendered.files},
+            commands=(Command(tuple(self._argv("envd", Path("…"), request))),),
+            contributed=rendered.contributed,
+            steps=tuple(step.name for step in rendered.steps),
+        )
+
+    def _argv(self, envd: str, folder: Path, request: BuildRequest) -> list[str]:
+        argv = [envd, "build", "--path", str(folder / CONTEXT), "--from", f"{folder / 'build.envd'}:build"]
+        argv += ["--platform", request.platform, "--force"]
+        if self._address and isinstance(request.destination, RegistryRepository):
+            return [*argv, "--output", f"type=image,name={request.destination.reference},push=true"]
+        return [*argv, "--tag", _local_name(request, folder)]
+
+    def build(self, plan: BuildPlan, report: Reporter) -> Built:
+        """One run of envd; the image is pushed where it should go."""
+        request = plan.request
+        staged = request.staged.folder
+        binary = self._binary()
+        if binary is None or staged is None:
+            raise BuilderNotReady("there is no envd", builder=self.name, hint="pip install envd")
+        with tempfile.TemporaryDirectory(prefix="envd-", dir=staged.parent) as name:
+            folder = Path(name)
+            self._write(plan, folder, staged)
+            env = self._env(request, folder, binary)
+            progress = Progress(render(request).steps, report)
+            try:
+                done = self._environment.runner.run(
+                    self._argv(binary, folder, request),
+                    env=env,
+                    cwd=folder,
+                    on_line=progress.line,
+                    redact=_redactions(request),
+                )
+            except ToolMissing as error:
+                raise BuilderNotReady(str(error), builder=self.name, hint="pip install envd") from error
+            if done.returncode != 0:
+                raise explain(progress, done.returncode, self._address or engine.describe(self._environment.env))
+            return Built(request.destination, self._leave(request, folder, progress), plan.contributed)
+
+    def _write(self, plan: BuildPlan, folder: Path, staged: Path) -> None:
+        context = folder / CONTEXT
+        shutil.copytree(staged, context, symlinks=True, copy_function=_link)
+        for path, text in plan.files.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        for path, secret in plan.request.secrets.items():
+            inside = path if path.startswith("requirements/") else f"secret/{path}"
+            target = context / inside.replace("[", "-").replace("]", "")
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target.write_bytes(secret.reveal())
+
+    def _env(self, request: BuildRequest, folder: Path, binary: str) -> dict[str, str]:
+        """The whole environment of envd: nothing of the user's but what is named here."""
+        outer = self._environment.env
+        env = {key: outer[key] for key in ("PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR") if key in outer}
+        env |= {key: value for key, value in outer.items() if key.lower().endswith("_proxy")}
+        env |= engine.docker_variables(outer)
+        env |= {"ENVD_ANALYTICS": "false", "ENVD_BUILD_OWNER": "0:0", "BUILDKIT_PROGRESS": "plain"}
+        home = folder / "home"
+        Seed(self._environment.cache_dir, self._environment.runner, binary, self._address).copy_to(home, env)
+        env["HOME"] = str(home)
+        hosts = {configuration.registry_of(request.base.reference)}
+        if isinstance(request.destination, RegistryRepository):
+            hosts.add(configuration.registry_of(request.destination.repository))
+        access = [registry_access(host, outer, request.spec.registry_config) for host in sorted(hosts)]
+        conf = home / ".config" / "containers" / "registries.conf"
+        conf.parent.mkdir(parents=True, exist_ok=True)
+        conf.write_text(registries_conf([entry.registry for entry in access if entry.insecure]), encoding="utf-8")
+        for entry in access:
+            if entry.ca is not None:
+                certs = conf.parent / "certs.d" / entry.registry
+                certs.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(entry.ca, certs / "ca.crt")
+        docker = folder / "docker"
+        docker.mkdir(mode=0o700)
+        (docker / "config.json").write_text(docker_config(access), encoding="utf-8")
+        env["DOCKER_CONFIG"] = str(docker)
+        return env
+
+    def _leave(self, request: BuildRequest, folder: Path, progress: Progress) -> str:
+        """The digest under which the image stands where it was wanted."""
+        if self._address and isinstance(request.destination, RegistryRepository):
+            if progress.digest is None:
+                raise BuilderNotReady("envd pushed no image", builder=self.name, hint="see the log")
+            return progress.digest
+        store = engine.local_store(self._environment.env)
+        local = _local_name(request, folder)
+        image = store.read(local, request.platform)
+        if image is None:
+            raise BuilderNotReady("envd left no image in the engine", builder=self.name, hint="see the log")
+        if isinstance(request.destination, LocalEngine):
+            return image.digest
+        try:
+            return engine.push(store, local, request.destination, request.spec.registry_config, self._environment.env)
+        finally:
+            store.discard(local)
+
+
+def _local_name(request: BuildRequest, folder: Path) -> str:
+    if isinstance(request.destination, LocalEngine):
+        return request.destination.reference
+    return f"imagesmith-build:{folder.name.lower().replace('…', 'x')}"
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _redactions(request: BuildRequest) -> tuple[str, ...]:
+    """Secrets, and the values of ``env`` and ``build_env`` where they are long enough to mean something."""
+    values = [*request.spec.env.values(), *request.spec.build_env.values()]
+    values += [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
+    return tuple(value for value in values if len(value) >= 6)

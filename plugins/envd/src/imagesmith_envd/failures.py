@@ -1,0 +1,86 @@
+"""Why an envd build failed, as the error a person reads. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from imagesmith import BuilderNotReady, BuildFailed, ImagesmithError
+from imagesmith_envd.output import Progress
+
+__all__ = ["explain"]
+
+_EXIT = re.compile(r"exit code: (\d+)")
+_FATAL = re.compile(r'error="(.*)"$')
+
+_HINTS = (
+    (r"No matching distribution found for (\S+)", "no such package or version for this python and platform: {0}"),
+    (r"Unable to locate package (\S+)", "the base's package lists do not have {0}: check its name"),
+    (r"has no installation candidate", "the base's package lists have no version of it"),
+    (r"No space left on device|disk quota exceeded", "the engine's disk is full: docker system df, then prune"),
+    (r"Could not resolve|Temporary failure in name resolution|Network is unreachable|Failed to establish",
+     "the build has no network, or the host's name is wrong: check the index, the mirror or the proxy"),
+    (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
+     "the base does not trust the server's certificate: use a base that has your CA"),
+    (r"THESE PACKAGES DO NOT MATCH THE HASHES", "a hash in the requirements does not match the file on the index"),
+    (r"ResolutionImpossible|conflicting dependencies", "the requirements contradict each other"),
+    (r"bash.*(not found|no such file)|exec.*bash", "envd needs bash in the base image"),
+    (r"invalid user", "the user is not in the base image: create it in the base, or name a numeric uid"),
+)  # fmt: skip
+_ENGINE = re.compile(
+    r"[Cc]annot connect to (the Docker daemon|buildkitd)|connection refused|failed to list workers"
+    r"|error reading from server|transport is closing|unexpected EOF|closing transport|context canceled"
+)
+
+
+def explain(progress: Progress, returncode: int, where: str) -> ImagesmithError:
+    """The error for a run of envd that ended with ``returncode``; ``where`` names the engine."""
+    step, tail = progress.step(), progress.tail()
+    fatal = _fatal(progress)
+    text = "\n".join((*tail, progress.error, fatal))
+    own = next((line.removeprefix("imagesmith: ") for line in reversed(tail) if line.startswith("imagesmith: ")), None)
+    if progress.failed is None or step is None:
+        if _ENGINE.search(text) or (not fatal and not progress.failed):
+            return BuilderNotReady(
+                f"the engine at {where} does not answer: {fatal or f'envd ended with {returncode}'}",
+                builder="envd",
+                hint="is it running? imagesmith doctor says what is missing",
+            )
+        return BuildFailed(
+            f"envd failed: {fatal or progress.error or f'exit code {returncode}'}",
+            builder="envd",
+            returncode=returncode,
+            tail=tail,
+            hint=_hint(text),
+        )
+    code = _EXIT.search(progress.error) or _EXIT.search(fatal)
+    if code is None and _ENGINE.search(text):
+        return BuilderNotReady(
+            f"the engine at {where} went away during the step '{step.name}': {fatal or progress.error}",
+            builder="envd",
+            hint="look at the engine's own log; nothing was published",
+        )
+    status = int(code[1]) if code else None
+    message = own or (f"{step.name} failed" + (f" with exit code {status}" if status is not None else ""))
+    return BuildFailed(
+        message,
+        builder="envd",
+        step=step.name,
+        returncode=status,
+        tail=() if own and len(tail) == 1 else tail,
+        hint=_hint(text),
+    )
+
+
+def _fatal(progress: Progress) -> str:
+    lines = [line for line in progress.fatal if line.strip()]
+    if not lines:
+        return ""
+    match = _FATAL.search(lines[-1])
+    return match[1].replace('\\"', '"').replace("\\n", "\n") if match else lines[-1]
+
+
+def _hint(text: str) -> str | None:
+    for pattern, hint in _HINTS:
+        if match := re.search(pattern, text):
+            return hint.format(*match.groups())
+    return None

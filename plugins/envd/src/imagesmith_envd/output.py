@@ -1,0 +1,74 @@
+"""What envd prints, as events. It shows BuildKit's plain progress: ``#7 …`` lines on stdout."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+
+from imagesmith import Reporter, StepDone, StepLog, StepStarted
+from imagesmith_envd.render import Step
+
+__all__ = ["Progress"]
+
+_LINE = re.compile(r"#(?P<id>\d+) (?P<text>.*)", re.DOTALL)
+_TIMED = re.compile(r"(?P<at>\d+\.\d+) (?P<text>.*)", re.DOTALL)
+_DONE = re.compile(r"DONE (?P<seconds>\d+\.\d+)s$")
+_DIGEST = re.compile(r"pushing manifest for \S+@(sha256:[0-9a-f]{64})")
+_TAIL = 30
+
+
+class Progress:
+    """Follows one run of envd. ``run`` groups are recognised in the order the steps were written."""
+
+    def __init__(self, steps: Sequence[Step], report: Reporter) -> None:
+        self._waiting = deque(steps)
+        self._report = report
+        self._steps: dict[str, Step | None] = {}
+        self._names: dict[str, str] = {}
+        self.tails: dict[str, deque[str]] = {}
+        self.failed: str | None = None
+        """the id of the step that failed"""
+        self.error = ""
+        self.fatal: list[str] = []
+        self.digest: str | None = None
+        """of the manifest, where envd pushed one"""
+
+    def line(self, text: str, stream: str) -> None:
+        """One line of output."""
+        if stream == "stderr":
+            if "level=fatal" in text or "level=" not in text:
+                self.fatal.append(text)
+            return
+        match = _LINE.match(text)
+        if not match:
+            return
+        step, rest = match["id"], match["text"]
+        if found := _DIGEST.search(rest):
+            self.digest = found[1]
+        if step not in self._names:
+            self._start(step, rest)
+        elif timed := _TIMED.match(rest):
+            self.tails.setdefault(step, deque(maxlen=_TAIL)).append(timed["text"])
+            self._report(StepLog(step, timed["text"]))
+        elif done := _DONE.match(rest):
+            self._report(StepDone(step, float(done["seconds"])))
+        elif rest == "CACHED":
+            self._report(StepDone(step, cached=True))
+        elif rest.startswith("ERROR: "):
+            self.failed, self.error = step, rest.removeprefix("ERROR: ")
+            self._report(StepDone(step, error=self.error.partition("\n")[0][:200]))
+
+    def _start(self, step: str, name: str) -> None:
+        known = self._waiting.popleft() if name.startswith("bash -c ") and self._waiting else None
+        self._steps[step] = known
+        self._names[step] = known.name if known else name
+        self._report(StepStarted(step, self._names[step]))
+
+    def step(self) -> Step | None:
+        """The step that failed, where it is one of ours."""
+        return self._steps.get(self.failed) if self.failed else None
+
+    def tail(self) -> tuple[str, ...]:
+        """The last lines of the failed step."""
+        return tuple(self.tails.get(self.failed, ())) if self.failed else ()

@@ -1,0 +1,221 @@
+"""A request as a ``build.envd`` and the files beside it. Pure text.
+
+envd is used for what it does reliably: ordered ``run`` groups, each one bash process, as root. Its own
+package, copy, environment and entrypoint statements are not: values get lost or altered there without
+a word. Env, entrypoint, labels and the rest of the configuration are the core's.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imagesmith import BuildRequest, Contribution, configuration, index_options, stated_python
+from imagesmith_envd.quoting import in_run, starlark
+
+CONTEXT = "context"
+"""Constant: the folder's name is part of envd's cache keys."""
+MOUNT = f"/home/envd/{CONTEXT}"
+VENV = "/opt/venv"
+_INLINE_LIMIT = 60_000
+"""bytes of requirements text that may stand in the command itself; the kernel's limit is 128 KiB"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One ``run`` group: its name for people, its script, and whether it sees the context."""
+
+    name: str
+    script: str
+    mounted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """``build.envd``, the files of the context (by path below the build folder), and the steps in order."""
+
+    build_envd: str
+    files: Mapping[str, str]
+    steps: tuple[Step, ...]
+    contributed: Contribution
+
+
+def render(request: BuildRequest) -> Rendered:
+    """The whole build as text."""
+    contributed = Contribution(path=(f"{VENV}/bin",)) if _needs_venv(request) else Contribution()
+    command_files = _command_files(request, contributed)
+    steps = (
+        *_apt(request),
+        *_python(request),
+        *_packages(request),
+        _files(request),
+        *_commands(request, command_files),
+        # envd leaves its working folder in the image; only a group that does not mount it can remove it
+        Step("clean up", f"cd /\nrmdir {MOUNT} 2>/dev/null || true\nrmdir /home/envd 2>/dev/null || true"),
+    )
+    lines = ["# syntax=v1", "", "", "def build():"]
+    lines.append(f"    base(image={starlark(request.base.pinned)}, dev=False)")
+    lines.append("    config.owner(uid=0, gid=0)")
+    for step in steps:
+        mount = ", mount_host=True" if step.mounted else ""
+        lines.append(f"    run(commands=[{starlark(in_run(step.script))}]{mount})")
+    return Rendered("\n".join(lines) + "\n", command_files, steps, contributed)
+
+
+def _needs_venv(request: BuildRequest) -> bool:
+    """A base that states its python is used as it is. Any other may have ``python3`` only, or an
+    externally managed one: a virtual environment answers for both."""
+    return stated_python(request.base) is None
+
+
+def _preamble(request: BuildRequest, *, path: tuple[str, ...] = ()) -> str:
+    """What every install step sees: the base's PATH (envd's differs) and ``build_env``."""
+    path_value = configuration.search_path(request.base.config, path)
+    exports = {"PATH": path_value, **request.spec.build_env}
+    return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(exports.items()))
+
+
+def _apt(request: BuildRequest) -> tuple[Step, ...]:
+    packages = sorted(set(request.spec.apt_packages))
+    if not packages:
+        return ()
+    script = (
+        "export DEBIAN_FRONTEND=noninteractive\n"
+        + _preamble(request)
+        + "apt-get update\n"
+        + f"apt-get install -y --no-install-recommends -- {shlex.join(packages)}\n"
+        + "rm -rf /var/lib/apt/lists/*"
+    )
+    return (Step(f"apt: {' '.join(packages)}", script),)
+
+
+def _python(request: BuildRequest) -> tuple[Step, ...]:
+    if not _needs_venv(request):
+        return ()
+    wanted = request.spec.python_version
+    needed = wanted is not None or request.staged.has_requirements
+    absent = (
+        'echo "imagesmith: the base image has no python3: choose a base that has one" >&2\n  exit 1'
+        if needed
+        else "exit 0"
+    )
+    script = f"""{_preamble(request)}if [ ! -x {VENV}/bin/python ]; then
+  py=$(command -v python3 || command -v python || true)
+  if [ -z "$py" ]; then
+  {absent}
+  fi
+  if "$py" -c "import ensurepip" 2>/dev/null; then
+    "$py" -m venv --system-site-packages {VENV}
+  else
+    "$py" -m venv --system-site-packages --without-pip {VENV}
+  fi
+fi
+"""
+    if wanted is not None:
+        script += f"""have=$({VENV}/bin/python -c "import platform; print(platform.python_version())")
+case "$have" in
+  {wanted}|{wanted}.*) ;;
+  *) echo "imagesmith: the base image carries python $have, the spec asks for {wanted}" >&2; exit 1;;
+esac
+"""
+    return (Step(f"python{' ' + wanted if wanted else ''}: {VENV}", script),)
+
+
+def _packages(request: BuildRequest) -> tuple[Step, ...]:
+    staged, spec = request.staged, request.spec
+    if not staged.has_requirements:
+        return ()
+    files = {name.removeprefix("requirements/"): text for name, text in staged.texts.items()}
+    size = sum(len(text.encode()) for text in files.values())
+    mounted = bool(request.secrets) or bool(staged.binaries) or size > _INLINE_LIMIT
+    python = f"{VENV}/bin/python" if _needs_venv(request) else "python"
+    pip = [python, "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
+    pip += ["--root-user-action=ignore", *index_options(spec), *spec.pip_extra_args, "-r", "imagesmith.txt"]
+    install = shlex.join(pip)
+    script = _preamble(request, path=(f"{VENV}/bin",) if _needs_venv(request) else ())
+    script += f"""if ! {python} -m pip --version >/dev/null 2>&1; then
+  echo "imagesmith: the base image has no pip: add apt_packages python3-venv, or choose another base" >&2
+  exit 1
+fi
+"""
+    if mounted:
+        if "pip.conf" in request.secrets:
+            script += f"export PIP_CONFIG_FILE={MOUNT}/secret/pip.conf\n"
+        script += _with_secret_files(request)
+        script += f"cd {MOUNT}/requirements\n{install}"
+    else:
+        folder = "/tmp/imagesmith-requirements"  # noqa: S108 - in the image being built
+        script += f"mkdir {folder}\ncd {folder}\n"
+        for name in sorted(files):
+            script += f"printf %s {shlex.quote(files[name])} > {shlex.quote(name)}\n"
+        script += f"{install}\ncd /\nrm -rf {folder}"
+    count = len(spec.packages) + (1 if spec.requirements else 0)
+    return (Step(f"packages: {count} requirement{'s' if count != 1 else ''}", script, mounted),)
+
+
+def _with_secret_files(request: BuildRequest) -> str:
+    """Put each secret file at its place for the time of this step; what stood there comes back."""
+    lines = []
+    for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
+        path, saved = shlex.quote(target), f"/tmp/imagesmith-saved-{number}"  # noqa: S108 - in the image
+        folder = shlex.quote(target.rpartition("/")[0] or "/")
+        lines += [
+            f"made_{number}=$(d={folder}; while [ ! -d \"$d\" ]; do printf \"%s\\n\" \"$d\"; d=$(dirname \"$d\"); done)",
+            f"mkdir -p {folder}",
+            f"if [ -e {path} ]; then mv {path} {saved}; fi",
+            f"cp {MOUNT}/secret/pip_secret_mounts-{number} {path}",
+        ]
+    if lines:
+        lines.append("restore() {")
+        for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
+            path, saved = shlex.quote(target), f"/tmp/imagesmith-saved-{number}"  # noqa: S108 - in the image
+            lines += [
+                f"  rm -f {path}",
+                f"  if [ -e {saved} ]; then mv {saved} {path}; fi",
+                f"  printf \"%s\" \"$made_{number}\" | while IFS= read -r d; do rmdir \"$d\" 2>/dev/null || true; done",
+            ]
+        lines += ["}", "trap restore EXIT"]
+    return "".join(line + "\n" for line in lines)
+
+
+def _files(request: BuildRequest) -> Step:
+    """Source and copied files, the core's own modules, and the work directory."""
+    workdir = shlex.quote(request.spec.workdir_or_default)
+    lines = [f"mkdir -p {workdir}"]
+    if request.staged.has_source:
+        lines.append(f"cp -dR --preserve=mode,timestamps {MOUNT}/source/. {workdir}/")
+    if request.staged.has_runtime:
+        lines.append("mkdir -p /opt/imagesmith")
+        lines.append(f"cp -dR --preserve=mode,timestamps {MOUNT}/runtime/. /opt/imagesmith/")
+    user = configuration.final_user(request.base.config, request.spec).partition(":")[0] or "0"
+    lines.append(f"chown {shlex.quote(user)}:0 {workdir}")
+    lines.append(f"chmod 0775 {workdir}")
+    return Step(f"files: {request.spec.workdir_or_default}", "\n".join(lines), mounted=True)
+
+
+def _command_files(request: BuildRequest, contributed: Contribution) -> dict[str, str]:
+    """Each command as a file, and one script that gives it exactly the environment it should see.
+
+    In files, not in the command line: values would stand in logs and history there.
+    """
+    spec = request.spec
+    if not spec.commands:
+        return {}
+    env = configuration.environment(request.base.config, spec, contributed, marker=False, build_env=True)
+    env = {"HOME": "/root", **env}
+    pairs = " ".join(shlex.quote(f"{key}={value}") for key, value in env.items())
+    workdir = shlex.quote(spec.workdir_or_default)
+    runner = f'cd {workdir}\nexec env -i {pairs} /bin/sh -eu "$1" </dev/null\n'
+    files = {f"{CONTEXT}/commands/run.sh": runner}
+    for number, command in enumerate(spec.commands):
+        files[f"{CONTEXT}/commands/{number:03d}.sh"] = command + "\n"
+    return files
+
+
+def _commands(request: BuildRequest, files: Mapping[str, str]) -> tuple[Step, ...]:
+    return tuple(
+        Step(f"command: {command}", f"/bin/sh {MOUNT}/commands/run.sh {MOUNT}/commands/{number:03d}.sh", mounted=True)
+        for number, command in enumerate(request.spec.commands)
+        if files
+    )
