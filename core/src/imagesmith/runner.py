@@ -15,13 +15,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
+from pathlib import Path
+from typing import Literal, Protocol, Self, TypeAlias
 
 from imagesmith._redaction import Redactor
 from imagesmith.errors import ImagesmithError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["Completed", "OnLine", "Runner", "Stream", "SubprocessRunner", "ToolMissing", "ToolTimeout"]
 
@@ -288,6 +286,18 @@ def _gone(process: subprocess.Popen[bytes], pipes: _Pipes, seconds: float) -> bo
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         pipes.read(0.02, keep=False)
-        if not _signal_group(process, 0):
+        if not _signal_group(process, 0) or _all_dead(process.pid):
             return True
     return False
+
+
+def _all_dead(group: int) -> bool:
+    """Whether only dead members are left, which an idle init (in a container) has not collected."""
+    if not Path("/proc/self/stat").exists():
+        return False
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, member_of = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(member_of) == group and state not in "ZX":
+                return False
+    return True
