@@ -10,19 +10,20 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
 
 from imagesmith._checks import nearest
 from imagesmith._frozen import FrozenMap
 from imagesmith._urls import strip_credentials
 from imagesmith.errors import Problem
 
+TYPE_CHECKING = False  # typing is not imported at run time: it costs 2 ms
 if TYPE_CHECKING:
-    from typing import Generic, Self, TypeAlias, TypeVar, overload
+    from typing import Any, Generic, Self, TypeAlias, TypeVar, overload
+
+    Normalise: TypeAlias = Callable[[object, str, "Problems"], Any]
+    Check: TypeAlias = Callable[[str], str | None]
 
 Problems = list[Problem]
-Normalise = Callable[[object, str, Problems], Any]
-Check = Callable[[str], "str | None"]
 
 
 class Role(Enum):
@@ -33,7 +34,7 @@ class Role(Enum):
     NONE = "neither"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Declaration:
     """What is known of a field beside its name and type; found in its dataclass metadata."""
 
@@ -48,7 +49,7 @@ class Declaration:
     """whether items may be or hold URLs, whose credentials do not enter id and tag"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Kind:
     """A kind of value: its name for people, and how it is normalised."""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Final
 
 from imagesmith._checks import MARKER
 from imagesmith.errors import Problem, SpecError
 
+TYPE_CHECKING = False  # typing is not imported at run time: it costs 2 ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+    from typing import Final
 
     from imagesmith.spec import ImageSpec
 
@@ -24,6 +25,7 @@ RUNTIME_MODULES: Final[tuple[str, ...]] = (
     "_fields.py",
     "_frozen.py",
     "_urls.py",
+    "_version.py",
     "container.py",
     "errors.py",
     "identity.py",

@@ -1,38 +1,39 @@
 """Every error imagesmith raises on purpose.
 
-    ImagesmithError                      what went wrong, and (``hint``) what to do next
-    ├── SpecError (ValueError)           a declaration is wrong; all its problems at once       exit 2
-    │   └── SpecFileError                the same, in a file
-    ├── UsageError                       a target, option or setting is wrong                   exit 2
-    ├── InvalidReference (ValueError)    text that is no image reference                        exit 2
-    ├── SourceError                      files that should enter the image: missing, changed …  exit 2
-    ├── BaseImageError                   the base image is absent or lacks what the spec asks   exit 1
-    ├── PluginError                      a builder plugin cannot be used                        exit 3
-    │   ├── UnknownBuilder (LookupError) no installed plugin has that name                      exit 2
-    │   ├── DuplicateBuilder             two distributions claim one name
-    │   ├── BrokenPlugin                 it does not import, or breaks the contract
-    │   └── ApiMismatch                  written for another version of the plugin API
-    ├── BuilderError                     a builder said no
-    │   ├── FeatureUnsupported           the builder cannot honour a field                      exit 2
-    │   ├── BuilderNotReady              its tool or engine is missing                          exit 3
-    │   └── BuildFailed                  a step failed                                          exit 1
-    ├── StoreError                       a place where images live did not do its part          exit 3
-    │   ├── RegistryError                any answer of a registry that is not the wanted one
-    │   │   ├── AuthenticationFailed     401 and 403
-    │   │   └── RegistryUnreachable      no answer at all
-    │   ├── EngineError                  the local engine
-    │   └── LayoutError                  an OCI layout folder
-    ├── ExistenceUnknown                 whether the image exists cannot be told                exit 3
-    └── VerificationFailed               the finished image is not what was asked for           exit 1
+ImagesmithError                      what went wrong, and (``hint``) what to do next
+├── SpecError (ValueError)           a declaration is wrong; all its problems at once       exit 2
+│   └── SpecFileError                the same, in a file
+├── UsageError                       a target, option or setting is wrong                   exit 2
+├── InvalidReference (ValueError)    text that is no image reference                        exit 2
+├── SourceError                      files that should enter the image: missing, changed …  exit 2
+├── BaseImageError                   the base image is absent or lacks what the spec asks   exit 1
+├── PluginError                      a builder plugin cannot be used                        exit 3
+│   ├── UnknownBuilder (LookupError) no installed plugin has that name                      exit 2
+│   ├── DuplicateBuilder             two distributions claim one name
+│   ├── BrokenPlugin                 it does not import, or breaks the contract
+│   └── ApiMismatch                  written for another version of the plugin API
+├── BuilderError                     a builder said no
+│   ├── FeatureUnsupported           the builder cannot honour a field                      exit 2
+│   ├── BuilderNotReady              its tool or engine is missing                          exit 3
+│   └── BuildFailed                  a step failed                                          exit 1
+├── StoreError                       a place where images live did not do its part          exit 3
+│   ├── RegistryError                any answer of a registry that is not the wanted one
+│   │   ├── AuthenticationFailed     401 and 403
+│   │   └── RegistryUnreachable      no answer at all
+│   ├── EngineError                  the local engine
+│   └── LayoutError                  an OCI layout folder
+├── ExistenceUnknown                 whether the image exists cannot be told                exit 3
+└── VerificationFailed               the finished image is not what was asked for           exit 1
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
+TYPE_CHECKING = False  # typing is not imported at run time: it costs 2 ms
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import ClassVar
 
 __all__ = [
     "ApiMismatch",
