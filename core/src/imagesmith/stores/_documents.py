@@ -1,0 +1,106 @@
+"""OCI manifests, indexes and configurations as values and as bytes. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imagesmith.stores import StoredImage
+
+__all__ = [
+    "CONFIG",
+    "INDEX",
+    "MANIFEST",
+    "children",
+    "descriptor",
+    "digest_of",
+    "encode",
+    "index_over",
+    "is_index",
+    "reconfigured",
+    "same_platform",
+]
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+JSON = Mapping[str, object]
+
+
+def encode(document: JSON) -> bytes:
+    """Always the same bytes for the same document; ASCII, so that any text survives."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def digest_of(data: bytes) -> str:
+    """``sha256:…``."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def descriptor(media_type: str, data: bytes) -> dict[str, object]:
+    """How a manifest or index names these bytes."""
+    return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}
+
+
+def is_index(document: JSON) -> bool:
+    """Whether it lists manifests rather than layers."""
+    return document.get("mediaType") in {INDEX, DOCKER_INDEX} or "manifests" in document
+
+
+def reconfigured(manifest: JSON, config: bytes) -> dict[str, object]:
+    """The same layers under another configuration; media types and annotations stay."""
+    old = manifest.get("config")
+    media_type = str(old.get("mediaType") or CONFIG) if isinstance(old, Mapping) else CONFIG
+    return {**manifest, "config": descriptor(media_type, config)}
+
+
+def index_over(images: Sequence[StoredImage]) -> dict[str, object]:
+    """An OCI index of single-platform images."""
+    entries = []
+    for image in images:
+        platform = {
+            key: image.config[key]
+            for key in ("architecture", "os", "variant", "os.version", "os.features")
+            if image.config.get(key)
+        }
+        entries.append(
+            {
+                "mediaType": image.media_type or MANIFEST,
+                "digest": image.digest,
+                "size": image.size,
+                "platform": platform,
+            }
+        )
+    return {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+
+
+def children(index: JSON) -> Iterator[tuple[str, JSON]]:
+    """``os/arch[/variant]`` (empty where it does not say) and descriptor of each image in an index.
+
+    Attestations, which stand there as images of the platform ``unknown/unknown``, are left out.
+    """
+    manifests = index.get("manifests")
+    for entry in manifests if isinstance(manifests, Sequence) else ():
+        if not isinstance(entry, Mapping):
+            continue
+        platform = entry.get("platform")
+        parts = platform if isinstance(platform, Mapping) else {}
+        name = "/".join(str(parts[key]) for key in ("os", "architecture", "variant") if parts.get(key))
+        if name != "unknown/unknown":
+            yield name, entry
+
+
+def same_platform(one: str, other: str) -> bool:
+    """Whether two spellings mean one platform: every arm64 is v8, a 32-bit arm without a variant v7."""
+    return _full(one) == _full(other)
+
+
+def _full(platform: str) -> tuple[str, ...]:
+    parts = tuple(part for part in platform.split("/") if part)
+    default = {"arm64": "v8", "arm": "v7"}.get(parts[1] if len(parts) > 1 else "")
+    return (*parts, default) if len(parts) == 2 and default else parts

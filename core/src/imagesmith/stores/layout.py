@@ -1,0 +1,278 @@
+"""An OCI image layout folder as a store."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from imagesmith.errors import LayoutError
+from imagesmith.stores import StoredImage
+from imagesmith.stores._documents import (
+    INDEX,
+    MANIFEST,
+    children,
+    descriptor,
+    digest_of,
+    encode,
+    index_over,
+    is_index,
+    reconfigured,
+    same_platform,
+)
+
+__all__ = ["LayoutStore"]
+
+JSON = Mapping[str, object]
+
+_REF_NAME = "org.opencontainers.image.ref.name"
+_VERSION = {"imageLayoutVersion": "1.0.0"}
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class LayoutStore:
+    """One folder; it is made when something is first written. Tags are ``ref.name`` annotations.
+
+    Every method but ``discard`` raises LayoutError where the folder is no layout or cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def platforms(self, ref: str) -> tuple[str, ...]:
+        """The platforms under a tag or digest."""
+        found = self._find(ref)
+        if found is None:
+            return ()
+        return tuple(image.platform for image in self._images(found))
+
+    def read(self, ref: str, platform: str | None = None) -> StoredImage | None:
+        """The image under a tag or digest."""
+        found = self._find(ref)
+        if found is None:
+            return None
+        images = self._images(found)
+        if platform is None:
+            image = next(images, None)
+            if image is not None and next(images, None) is not None:
+                raise LayoutError(
+                    f"{ref} in {self.path} holds several platforms, and none was named",
+                    hint=f"name one of {', '.join(self.platforms(ref))}",
+                )
+            return image
+        return next((image for image in images if same_platform(image.platform, platform)), None)
+
+    def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
+        """New configuration and manifest beside the old ones; no layer is touched."""
+        if image.manifest is None:
+            raise LayoutError(f"{image.digest} comes from another store than {self.path}")
+        data = encode(config)
+        self.put_blob(data)
+        manifest = reconfigured(image.manifest, data)
+        body = encode(manifest)
+        digest = self.put_blob(body)
+        return StoredImage(digest, dict(config), manifest, image.media_type, len(body))
+
+    def write_index(self, images: Sequence[StoredImage]) -> str:
+        """An index of these images, which stand in the folder."""
+        for image in images:
+            self._blob(image.digest)
+        return self.put_blob(encode(index_over(images)))
+
+    def publish(self, digest: str, tag: str) -> None:
+        """``index.json`` is replaced as a whole; whoever reads sees the old or the new one."""
+        body = self._blob(digest)
+        document = self._json(body, digest)
+        media_type = str(document.get("mediaType") or (INDEX if is_index(document) else MANIFEST))
+        entry = {**descriptor(media_type, body), "annotations": {_REF_NAME: tag}}
+        if not is_index(document):
+            image = self._image(descriptor(media_type, body))
+            entry["platform"] = _platform(image.config)
+        with self._exclusive():
+            others = [known for known in self._entries() if _name(known) != tag]
+            self._write_entries([*others, entry])
+
+    def discard(self, ref: str) -> None:
+        """Take the name out of ``index.json``, and what only it led to, layers aside."""
+        with contextlib.suppress(LayoutError, OSError):
+            found = self._find(ref)
+            if found is None:
+                return
+            with self._exclusive():
+                entries = [
+                    entry for entry in self._entries() if ref not in (_name(entry), entry.get("digest"))
+                ]
+                kept = {digest for entry in entries for digest in self._documents(entry)}
+                self._write_entries(entries)
+                for digest in set(self._documents(found)) - kept:
+                    self._path(digest).unlink(missing_ok=True)
+
+    def put_blob(self, data: bytes) -> str:
+        """Write one blob, if it does not stand there. Returns its digest."""
+        digest = digest_of(data)
+        path = self._path(digest)
+        if not path.exists():
+            self._prepare()
+            self._replace(path, data)
+        return digest
+
+    # index.json
+
+    def _entries(self) -> list[JSON]:
+        path = self.path / "index.json"
+        try:
+            document = self._json(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise LayoutError(f"cannot read {path}: {error.strerror}") from error
+        manifests = document.get("manifests")
+        return (
+            [entry for entry in manifests if isinstance(entry, Mapping)]
+            if isinstance(manifests, list)
+            else []
+        )
+
+    def _write_entries(self, entries: Sequence[JSON]) -> None:
+        document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": list(entries)}
+        self._replace(self.path / "index.json", encode(document))
+
+    def _find(self, ref: str) -> JSON | None:
+        """The descriptor of a tag or of a digest; builders may leave the latter outside index.json."""
+        for entry in self._entries():
+            if ref in (_name(entry), entry.get("digest")):
+                return entry
+        if not _DIGEST.fullmatch(ref) or not self._path(ref).exists():
+            return None
+        body = self._blob(ref)
+        document = self._json(body, ref)
+        return descriptor(str(document.get("mediaType") or (INDEX if is_index(document) else MANIFEST)), body)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One writer of index.json at a time; the lock is on the folder and leaves no file."""
+        self._prepare()
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    # images
+
+    def _images(self, entry: JSON) -> Iterator[StoredImage]:
+        document = self._json(self._blob(str(entry.get("digest"))), str(entry.get("digest")))
+        if not is_index(document):
+            yield self._image(entry)
+            return
+        for _, child in children(document):
+            yield from self._images(child)
+
+    def _image(self, entry: JSON) -> StoredImage:
+        digest = str(entry.get("digest"))
+        body = self._blob(digest)
+        manifest = self._json(body, digest)
+        config = self._json(self._blob(_config_digest(manifest)), digest)
+        media_type = str(manifest.get("mediaType") or entry.get("mediaType") or MANIFEST)
+        return StoredImage(digest, config, manifest, media_type, len(body))
+
+    def _documents(self, entry: JSON) -> Iterator[str]:
+        """The digests of the manifests and configurations under a descriptor."""
+        digest = str(entry.get("digest"))
+        yield digest
+        document = self._json(self._blob(digest), digest)
+        if is_index(document):
+            for _, child in children(document):
+                yield from self._documents(child)
+        else:
+            yield _config_digest(document)
+
+    # files
+
+    def _path(self, digest: str) -> Path:
+        match = _DIGEST.fullmatch(digest)
+        if match is None:
+            raise LayoutError(f"{digest!r} in {self.path} is no sha256 digest")
+        return self.path / "blobs" / "sha256" / match[1]
+
+    def _blob(self, digest: str) -> bytes:
+        path = self._path(digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise LayoutError(
+                f"the image layout {self.path} lacks the blob {digest}", hint="write the layout anew"
+            ) from error
+        except OSError as error:
+            raise LayoutError(f"cannot read {path}: {error.strerror}") from error
+        if digest_of(data) != digest:
+            raise LayoutError(
+                f"{path} does not hold what its name says: it is damaged", hint="write the layout anew"
+            )
+        return data
+
+    def _json(self, data: bytes, where: str) -> JSON:
+        try:
+            document = json.loads(data)
+        except ValueError as error:
+            raise LayoutError(f"{where} in {self.path} is no JSON: {error}") from error
+        if not isinstance(document, Mapping):
+            raise LayoutError(f"{where} in {self.path} is no JSON object")
+        return document
+
+    def _prepare(self) -> None:
+        """Make the folder a layout, unless it is one; never in a folder that holds something else."""
+        marker = self.path / "oci-layout"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if marker.exists():
+                version = self._json(marker.read_bytes(), str(marker)).get("imageLayoutVersion")
+                if version != _VERSION["imageLayoutVersion"]:
+                    raise LayoutError(f"{marker} says version {version!r}; this imagesmith knows 1.0.0")
+                return
+            strange = {path.name for path in self.path.iterdir()} - {"blobs", "index.json"}
+            if strange:
+                raise LayoutError(
+                    f"{self.path} is not an OCI image layout, and not empty (it holds {min(strange)!r})",
+                    hint="name an empty folder, or one that does not exist",
+                )
+        except OSError as error:
+            raise LayoutError(f"cannot use {self.path} as an image layout: {error.strerror}") from error
+        self._replace(marker, encode(_VERSION))
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        """Write a whole file under its name in one step."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".imagesmith-", dir=path.parent)
+            try:
+                with os.fdopen(handle, "wb") as draft:
+                    draft.write(data)
+                Path(name).chmod(0o644)
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise LayoutError(f"cannot write {path}: {error.strerror}", hint="is the disk full?") from error
+
+
+def _name(entry: JSON) -> str | None:
+    annotations = entry.get("annotations")
+    name = annotations.get(_REF_NAME) if isinstance(annotations, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _platform(config: JSON) -> JSON:
+    return {key: config[key] for key in ("architecture", "os", "variant") if config.get(key)}
+
+
+def _config_digest(manifest: JSON) -> str:
+    config = manifest.get("config")
+    return str(config.get("digest")) if isinstance(config, Mapping) else ""
