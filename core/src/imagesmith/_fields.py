@@ -6,15 +6,16 @@ that one error can list everything.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from enum import Enum
 
 from imagesmith._checks import nearest
 from imagesmith._frozen import FrozenMap
 from imagesmith._urls import strip_credentials
-from imagesmith.errors import Problem
+from imagesmith.errors import Problem, SpecError
 
 TYPE_CHECKING = False  # typing is not imported at run time: it costs 2 ms
 if TYPE_CHECKING:
@@ -80,6 +81,34 @@ def unknown_fields(names: Iterable[str], known: Iterable[str]) -> Problems:
             close = nearest(name, fields)
             found.append(Problem(name, "unknown field", f"did you mean {close!r}?" if close else None))
     return found
+
+
+def naming_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
+    """Let an unknown keyword be one problem among the others, instead of a TypeError that hides them."""
+
+    @functools.wraps(init)
+    def checked(self: Any, *positional: Any, **named: Any) -> None:
+        problems = unknown_fields(
+            named, [name for name, each in self.__dataclass_fields__.items() if each.init]
+        )
+        for problem in problems:
+            del named[problem.path]
+        try:
+            init(self, *positional, **named)
+        except SpecError as error:
+            problems += error.problems
+        if problems:
+            raise SpecError(problems, where=type(self).__name__)
+
+    return checked
+
+
+def refuse_assignment(self: object, name: str, _value: object) -> None:
+    """``__setattr__`` of an immutable class: says how to get another value instead."""
+    ways = [f"replace({name}=…)", *([f"with_{name}(…)"] if hasattr(self, f"with_{name}") else [])]
+    raise FrozenInstanceError(
+        f"an ImageSpec is immutable: cannot assign to {name!r}; make a new one with {' or '.join(ways)}"
+    )
 
 
 def text(check: Check | None = None, *, empty: bool = False, blank_is_unset: bool = False) -> Kind:
@@ -265,9 +294,12 @@ def _is_utf8(value: str) -> bool:
 
 def _expected(wanted: str, value: object) -> str:
     reason = f"expected {wanted}, got {type(value).__name__} ({strip_credentials(repr(value))})"
-    if wanted == "text" and isinstance(value, (int, float)):
-        reason += f'; quote it: "{str(value).lower() if isinstance(value, bool) else value}"'
-    return reason
+    if wanted != "text" or not isinstance(value, (int, float)):
+        return reason
+    if isinstance(value, bool):
+        return f"{reason}; quote it"
+    quoted = " (3.10 is the number 3.1)" if isinstance(value, float) else f': "{value}"'
+    return f"{reason}; quote it{quoted}"
 
 
 def _in_a_list(value: object) -> str | None:

@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     K = TypeVar("K")
-    V = TypeVar("V", covariant=True)
+    V_co = TypeVar("V_co", covariant=True)
 else:
-    K = V = object
+    K = V_co = object
 
 
-class FrozenMap(Mapping[K, V]):
+class FrozenMap(Mapping[K, V_co]):
     """Equal to any mapping with the same items; keeps the order it was written in."""
 
     __slots__ = ("_items",)
-    _items: dict[K, V]
+    _items: dict[K, V_co]
 
-    def __init__(self, items: Mapping[K, V] | None = None) -> None:
+    def __init__(self, items: Mapping[K, V_co] | None = None) -> None:
         object.__setattr__(self, "_items", dict(items or {}))
 
-    def __getitem__(self, key: K) -> V:
+    def __getitem__(self, key: K) -> V_co:
         return self._items[key]
 
     def __iter__(self) -> Iterator[K]:
@@ -41,5 +41,5 @@ class FrozenMap(Mapping[K, V]):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("this mapping is immutable; make a new one from dict(it)")
 
-    def __reduce__(self) -> tuple[type[FrozenMap[K, V]], tuple[dict[K, V]]]:
+    def __reduce__(self) -> tuple[type[FrozenMap[K, V_co]], tuple[dict[K, V_co]]]:
         return FrozenMap, (dict(self._items),)

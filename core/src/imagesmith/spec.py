@@ -8,10 +8,9 @@ or the network stands in modules above this one, which are reached by name when 
 from __future__ import annotations
 
 import copy as copying
-import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, FrozenInstanceError, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
 
 from imagesmith import _checks as checks
@@ -24,9 +23,11 @@ from imagesmith._fields import (
     file_path,
     many,
     mapping,
+    naming_unknown_fields,
     one_or_many,
     pairs,
     plain_data,
+    refuse_assignment,
     shell_words,
     text,
     unknown_fields,
@@ -229,19 +230,18 @@ class ImageSpec:
         return cls(**{"python_version": version, **fields, "packages": packages})
 
     def _extended(self, name: str, more: object, *, single: type | tuple[type, ...] = str) -> Self:
-        if more is None:
-            return self
-        held = getattr(self, name) or ()
+        held = getattr(self, name)
         if isinstance(more, single):
             return self.replace(**{name: (*held, more)})
-        if isinstance(more, Sequence):
+        if isinstance(more, Iterable) and not isinstance(more, Mapping):
+            more = sorted(more) if isinstance(more, (set, frozenset)) else more
             return self.replace(**{name: (*held, *more)})
-        return self.replace(**{name: more})
+        return self if more is None else self.replace(**{name: more})
 
     def _merged(self, name: str, more: object) -> Self:
         if isinstance(more, Mapping):
             more = {**getattr(self, name), **more}
-        return self.replace(**{name: more})
+        return self if more is None else self.replace(**{name: more})
 
     def with_packages(self, packages: str | Sequence[str]) -> Self:
         """A copy with these Python packages added."""
@@ -380,31 +380,6 @@ def _ask(module: str, function: str, *arguments: object) -> Any:
     return getattr(import_module(f"imagesmith.{module}"), function)(*arguments)
 
 
-def _naming_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
-    """Let an unknown keyword be one problem among the others, instead of a TypeError that hides them."""
-
-    @functools.wraps(init)
-    def checked(self: ImageSpec, *positional: Any, **named: Any) -> None:
-        problems = unknown_fields(named, _TABLE)
-        for problem in problems:
-            del named[problem.path]
-        try:
-            init(self, *positional, **named)
-        except SpecError as error:
-            problems += error.problems
-        if problems:
-            raise SpecError(problems, where=type(self).__name__)
-
-    return checked
-
-
-def _refuse_assignment(self: ImageSpec, name: str, _value: object) -> None:
-    ways = [f"replace({name}=…)", *([f"with_{name}(…)"] if hasattr(self, f"with_{name}") else [])]
-    raise FrozenInstanceError(
-        f"an ImageSpec is immutable: cannot assign to {name!r}; make a new one with {' or '.join(ways)}"
-    )
-
-
 if not TYPE_CHECKING:  # a frozen dataclass generates these two, so they are set once it is made
-    ImageSpec.__init__ = _naming_unknown_fields(ImageSpec.__init__)
-    ImageSpec.__setattr__ = _refuse_assignment
+    ImageSpec.__init__ = naming_unknown_fields(ImageSpec.__init__)
+    ImageSpec.__setattr__ = refuse_assignment
