@@ -1,0 +1,55 @@
+"""``python3 -m tests.rig up|down|status|env|state-path``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from . import state
+from .console import RigError, say
+from .up import down, lock, up
+
+
+def main() -> int:
+    """Run one command; the answer is on stdout, progress and errors on stderr."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.rig", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start what does not run yet")
+    commands.add_parser("down", help="end what the rig started; its cache stays")
+    commands.add_parser("status", help="what runs, and where")
+    commands.add_parser("env", help="shell lines that point tools at the rig")
+    commands.add_parser("state-path", help="path of the JSON file that describes the rig")
+    command = parser.parse_args().command
+    try:
+        if command == "up":
+            with lock():
+                up()
+        elif command == "down":
+            with lock():
+                down()
+        elif command == "status":
+            print(state.load().to_json(), end="")
+        elif command == "env":
+            print(exports(state.load()), end="")
+        else:
+            print(state.state_path())
+    except (RigError, state.RigDownError) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+def exports(rig: state.Rig) -> str:
+    """Return lines for ``eval``."""
+    values = {
+        "IMAGESMITH_RIG": str(state.state_path()),
+        "IMAGESMITH_BASE_IMAGE": f"{rig.registry}/library/python:{{python_version}}",
+    }
+    if rig.docker_host != "unix:///var/run/docker.sock":
+        values["DOCKER_HOST"] = rig.docker_host
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

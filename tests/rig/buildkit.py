@@ -1,0 +1,94 @@
+"""A stock buildkitd, built from its Go module: the address that remote builds go to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import socket
+from pathlib import Path
+
+from . import processes
+from .console import part, run
+from .state import Buildkit, Settings, TlsRegistry, cache
+
+NAME = "buildkitd"
+MODULE = Path(__file__).parent / "buildkit"
+COMMAND = "github.com/moby/buildkit/cmd/buildkitd"
+GO_PACKAGE = "golang-1.24-go"  # of the newer Debian release, where no go is on PATH
+GO_FROM_PACKAGE = Path("/usr/lib/go-1.24/bin/go")
+
+
+def debian_packages() -> list[str]:
+    """Return what must be installed before ``binary`` is called."""
+    return [] if _binary_path().exists() or shutil.which("go") else [GO_PACKAGE]
+
+
+def binary() -> Path:
+    """Return the program, built once per content of our module files; go's own settings say where modules come from."""
+    done = _binary_path()
+    if done.exists():
+        return done
+    done.parent.mkdir(parents=True, exist_ok=True)
+    draft = done.with_name("draft-buildkitd")
+    with part("buildkitd from its Go module"):
+        go = shutil.which("go") or GO_FROM_PACKAGE
+        argv = [go, "build", "-trimpath", "-ldflags", "-s -w", "-o", draft, COMMAND]
+        run(argv, cwd=MODULE, env={"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"})
+    draft.replace(done)
+    return done
+
+
+def start(program: Path, settings: Settings, plain: str, tls: TlsRegistry) -> Buildkit:
+    """Return the addresses of a buildkitd that knows both registries."""
+    folder = cache() / "buildkit"
+    address = Buildkit(
+        tcp=f"tcp://127.0.0.1:{settings.buildkit_port}", unix=f"unix://{folder / 'buildkitd.sock'}"
+    )
+    if processes.alive(NAME):
+        return address
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "buildkitd.toml"
+    configuration.write_text(_configuration(folder, address, plain, tls), encoding="utf-8")
+    processes.start(
+        NAME,
+        [program, "--config", configuration],
+        ready=lambda: _listens(settings.buildkit_port),
+    )
+    return address
+
+
+def stop() -> None:
+    """End it."""
+    processes.stop(NAME)
+
+
+def _binary_path() -> Path:
+    content = b"\0".join(file.read_bytes() for file in sorted(MODULE.iterdir()) if file.is_file())
+    return cache() / "buildkit" / "bin" / hashlib.sha256(content).hexdigest()[:16] / "buildkitd"
+
+
+def _configuration(folder: Path, address: Buildkit, plain: str, tls: TlsRegistry) -> str:
+    """Return the TOML text; JSON strings, lists and booleans are TOML ones."""
+    text = (
+        f"root = {json.dumps(str(folder / 'root'))}\n"
+        f"[grpc]\naddress = {json.dumps([address.unix, address.tcp])}\n"
+        '[worker.oci]\nenabled = true\nnetworkMode = "host"\n'
+        "[worker.containerd]\nenabled = false\n"
+    )
+    for name in _names(plain):
+        text += f"[registry.{json.dumps(name)}]\nhttp = true\n"
+    for name in _names(tls.address):
+        text += f"[registry.{json.dumps(name)}]\nca = {json.dumps([tls.ca])}\n"
+    return text
+
+
+def _names(address: str) -> tuple[str, str]:
+    port = address.rpartition(":")[2]
+    return f"127.0.0.1:{port}", f"localhost:{port}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,178 @@
+"""What the rig remembers: its folder, its settings (kept over down/up) and the rig that is up."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import urllib.parse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+UP = "python3 -m tests.rig up"
+
+
+class RigDownError(Exception):
+    """No rig is up; the message says how to bring it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsRegistry:
+    """A registry with a certificate of the rig's own authority that asks for a user and a password."""
+
+    address: str  # host:port
+    ca: str  # path of a PEM file
+    username: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Base images, as full references in the plain registry."""
+
+    python311: str
+    python313: str
+    debian: str  # python3, no python, pip externally managed (PEP 668)
+    bare: str  # no python at all
+    python311_multi: str | None = None  # linux/amd64 and linux/arm64; only with ``up --with arm64``
+
+
+@dataclass(frozen=True, slots=True)
+class Buildkit:
+    """Addresses of one buildkitd."""
+
+    tcp: str
+    unix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """All that runs. Addresses are URLs for engines and BuildKit, ``host:port`` for registries."""
+
+    docker_host: str
+    docker_host_classic: (
+        str | None
+    )  # None where the machine's own engine is used and a second one cannot be started
+    registry: str
+    registry_tls: TlsRegistry
+    images: Images
+    buildkit: Buildkit
+
+    def to_json(self) -> str:
+        """Return the text of the state file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Rig:
+        """Read what ``to_json`` wrote."""
+        data: dict[str, Any] = json.loads(text)
+        return cls(
+            **{
+                **data,
+                "registry_tls": TlsRegistry(**data["registry_tls"]),
+                "images": Images(**data["images"]),
+                "buildkit": Buildkit(**data["buildkit"]),
+            }
+        )
+
+
+def cache() -> Path:
+    """Return the folder that holds all the rig keeps."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "imagesmith-rig"
+
+
+def state_path() -> Path:
+    """Return the state file: there while the rig is up."""
+    return cache() / "rig.json"
+
+
+def load() -> Rig:
+    """Return the rig that is up.
+
+    Raises:
+        RigDownError: none is.
+    """
+    try:
+        text = state_path().read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RigDownError(f"the rig is not up (no {state_path()}); start it: {UP}") from error
+    rig = Rig.from_json(text)
+    silent = [
+        address
+        for address in (rig.docker_host, f"tcp://{rig.registry}", rig.buildkit.tcp)
+        if not _answers(address)
+    ]
+    if silent:
+        raise RigDownError(
+            f"the rig was up, but nothing answers at {', '.join(silent)}; start it again: {UP}"
+        )
+    return rig
+
+
+def save(rig: Rig) -> None:
+    """Write the state file; it holds a password, so only the user reads it."""
+    write_private(state_path(), rig.to_json())
+
+
+def forget() -> None:
+    """Remove the state file."""
+    state_path().unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file as a whole, mode 0600."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Choices made at the first ``up`` and kept, since image names and bridges hold them."""
+
+    registry_port: int
+    registry_tls_port: int
+    buildkit_port: int
+    subnet: str  # "a.b.c.0/24" of the engine's bridge
+    subnet_classic: str
+    password: str
+
+    @classmethod
+    def load(cls) -> Settings | None:
+        """Return the settings of an earlier ``up``, if there was one."""
+        try:
+            return cls(**json.loads(settings_path().read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def save(self) -> None:
+        """Keep them."""
+        write_private(settings_path(), json.dumps(asdict(self), indent=2) + "\n")
+
+
+def _answers(address: str) -> bool:
+    """Tell whether something accepts connections there; an address of another kind is believed."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(parts.path) == 0
+    if parts.scheme == "tcp" and parts.hostname and parts.port:
+        with socket.socket() as probe:
+            probe.settimeout(5)
+            return probe.connect_ex((parts.hostname, parts.port)) == 0
+    return True
+
+
+def new_password() -> str:
+    """Return a random one."""
+    return secrets.token_urlsafe(18)
+
+
+def settings_path() -> Path:
+    """Return the file of the settings."""
+    return cache() / "settings.json"
