@@ -1,0 +1,203 @@
+"""The local Docker Engine as a store, with either of its image stores.
+
+A configuration is changed by loading an archive that holds only the new configuration (classic store) or
+configuration and manifest (containerd store): the engine finds the layers among those it has. Of all ways
+it is the only exact one: an engine's commit and a build FROM the image can take away neither a variable
+nor a label.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from imagesmith.errors import AuthenticationFailed, EngineError, RegistryError, RegistryUnreachable
+from imagesmith.stores import StoredImage
+from imagesmith.stores._archive import classic_archive, find_manifest, layout_archive
+from imagesmith.stores._documents import digest_of, encode, reconfigured, same_platform
+from imagesmith.stores._engine import Endpoint, connect, endpoint, refused, speaking
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["Endpoint", "LocalStore", "connect", "endpoint"]
+
+JSON = Mapping[str, object]
+
+_CONTAINERD = ["driver-type", "io.containerd.snapshotter.v1"]
+_CHUNK = 1024 * 1024
+
+
+class LocalStore:
+    """Names are ``name:tag``, digests are image ids. Every method but ``discard`` raises EngineError."""
+
+    def __init__(self, client: APIClient) -> None:
+        self._client: Any = client  # its type stubs leave half of the calls untyped
+        self._containerd: bool | None = None
+
+    @property
+    def containerd(self) -> bool:
+        """Whether the engine keeps images in containerd (else in its classic store)."""
+        if self._containerd is None:
+            with speaking("ask the engine what it is"):
+                status = self._client.info().get("DriverStatus") or ()
+            self._containerd = _CONTAINERD in [list(entry) for entry in status]
+        return self._containerd
+
+    def version(self) -> str:
+        """Such as ``26.1.5 (containerd image store)``."""
+        with speaking("ask the engine what it is"):
+            number = self._client.version()["Version"]
+        return f"{number} ({'containerd' if self.containerd else 'classic'} image store)"
+
+    def platforms(self, ref: str) -> tuple[str, ...]:
+        """The platform of the image; none when there is no such image."""
+        image = self.read(ref)
+        return () if image is None else (image.platform,)
+
+    def read(self, ref: str, platform: str | None = None) -> StoredImage | None:
+        """What the engine says of the image. ``manifest`` is None: neither image store shows it."""
+        found = self._inspect(ref)
+        if found is None:
+            return None
+        with speaking(f"read the history of {ref}"):
+            history = self._client.history(found["Id"])
+        image = StoredImage(str(found["Id"]), _document(found, history))
+        return image if platform is None or same_platform(image.platform, platform) else None
+
+    def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
+        """The same layers under another configuration. The image has no name."""
+        data = encode(config)
+        if self.containerd:
+            manifest = encode(reconfigured(image.manifest or self._manifest(image), data))
+            digest, archive = digest_of(manifest), layout_archive(manifest, data)
+        else:
+            layers = image.config.get("rootfs")
+            diff_ids = layers.get("diff_ids", ()) if isinstance(layers, Mapping) else ()
+            digest, archive = digest_of(data), classic_archive(data, len(diff_ids))
+        self._load(archive)
+        written = self.read(digest)
+        if written is None:
+            raise EngineError(f"the engine took the new configuration of {image.digest} and does not show it")
+        return written
+
+    def write_index(self, images: Sequence[StoredImage]) -> str:
+        """Never possible here: an engine holds one platform under a name."""
+        raise EngineError(
+            f"an image for {len(images)} platforms needs a registry or an OCI layout: "
+            "the local engine holds one",
+            hint="set registry= in the spec, or name one platform",
+        )
+
+    def publish(self, digest: str, tag: str) -> None:
+        """Let ``name:tag`` mean this image from now on."""
+        repository, name = _split(tag)
+        with speaking(f"tag {digest} as {tag}"):
+            self._client.tag(digest, repository, name, force=True)
+
+    def discard(self, ref: str) -> None:
+        """Untag; an image that no name leads to any more goes."""
+        with contextlib.suppress(EngineError):
+            found = self._inspect(ref)
+            if found is not None and not (ref == found["Id"] and found.get("RepoTags")):
+                self.remove(ref)
+
+    def remove(self, ref: str) -> None:
+        """Untag, and delete the image if that was its last name; by id: delete it."""
+        with speaking(f"remove {ref}"):
+            self._client.remove_image(ref)
+
+    def push(self, reference: str, auth: Mapping[str, str] | None = None) -> str:
+        """Let the engine push ``registry/name:tag`` there. Returns the digest of the manifest.
+
+        ``auth`` is Docker's auth configuration (``username`` and ``password``, or ``identitytoken``);
+        without it the engine asks anonymously: nothing is looked up in files.
+
+        Raises:
+            AuthenticationFailed, RegistryUnreachable, RegistryError: the registry's answer.
+        """
+        repository, name = _split(reference)
+        digest = None
+        with speaking(f"push {reference}"):
+            events = self._client.push(
+                repository, tag=name, stream=True, decode=True, auth_config=dict(auth or {})
+            )
+            for event in events:
+                if "error" in event:
+                    raise _push_error(reference, str(event["error"]), bool(auth))
+                aux = event.get("aux")
+                digest = aux.get("Digest", digest) if isinstance(aux, Mapping) else digest
+        if digest is None:
+            raise EngineError(f"the engine pushed {reference} without naming a digest")
+        return str(digest)
+
+    def _inspect(self, ref: str) -> dict[str, Any] | None:
+        from docker.errors import ImageNotFound, NotFound  # noqa: PLC0415 - costs 0.2 s
+
+        with speaking(f"look for {ref}"):
+            try:
+                found: dict[str, Any] = self._client.inspect_image(ref)
+            except (ImageNotFound, NotFound):
+                return None
+        return found
+
+    def _load(self, archive: bytes) -> None:
+        doing = "load an image configuration"
+        with speaking(doing):
+            for event in self._client.load_image(archive):
+                if "error" in event:
+                    raise refused(doing, str(event["error"]))
+
+    def _manifest(self, image: StoredImage) -> JSON:
+        """From ``docker save``, which sends the layers too: it is read no further than needed."""
+        with speaking(f"read the manifest of {image.digest}"):
+            address = f"{self._client.base_url}/v{self._client.api_version}/images/{image.digest}/get"
+            with self._client.get(address, stream=True, timeout=self._client.timeout) as answer:
+                answer.raise_for_status()
+                manifest = find_manifest(answer.iter_content(_CHUNK), image.digest, image.platform)
+        if manifest is None:
+            raise EngineError(f"the engine's archive of {image.digest} lacks its manifest")
+        return manifest
+
+
+def _document(found: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> JSON:
+    """An OCI configuration document from what the engine shows of one."""
+    layers = list((found.get("RootFS") or {}).get("Layers") or ())
+    platform = {"architecture": found["Architecture"], "os": found["Os"], "variant": found.get("Variant")}
+    config = {key: value for key, value in (found.get("Config") or {}).items() if value}
+    return {
+        **{key: value for key, value in platform.items() if value},
+        "created": found.get("Created"),
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": layers},
+        "history": list(_history(history, len(layers))),
+    }
+
+
+def _history(entries: Sequence[Mapping[str, Any]], layers: int) -> Iterator[JSON]:
+    """Oldest first. The engine does not say which entries have no layer: those of no size, if it adds up."""
+    empty = len(entries) - layers
+    told = sum(not entry.get("Size") for entry in entries) == empty
+    for entry in reversed(entries):
+        marked = {"empty_layer": True} if told and not entry.get("Size") else {}
+        yield {"created_by": str(entry.get("CreatedBy") or ""), **marked}
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """``registry:5000/name:tag`` -> (``registry:5000/name``, ``tag``)."""
+    head, colon, tag = reference.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+def _push_error(reference: str, why: str, with_login: bool) -> RegistryError:
+    registry = reference.partition("/")[0]
+    text = f"the engine cannot push {reference}: {why}"
+    if re.search(r"unauthorized|authentication required|no basic auth|denied|forbidden", why, re.IGNORECASE):
+        login = "the login is refused" if with_login else "no login was given"
+        return AuthenticationFailed(f"{text} ({login})", registry=registry, hint=f"docker login {registry}")
+    if re.search(r"refused|no such host|timeout|deadline|gave HTTP response|x509|certificate", why):
+        hint = "the engine talks to the registry, not this process: it needs the address and the certificate"
+        return RegistryUnreachable(text, registry=registry, hint=hint)
+    return RegistryError(text, registry=registry)
