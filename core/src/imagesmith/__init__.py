@@ -17,6 +17,7 @@ TYPE_CHECKING = False  # typing is not imported at run time: it costs 2 ms
 if TYPE_CHECKING:
     from typing import Final
 
+    from imagesmith.authoring import command_environment, final_user, install_environment
     from imagesmith.base import python_mismatch, stated_python
     from imagesmith.builder import (
         PLUGIN_API,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         Secret,
         Support,
     )
+    from imagesmith.engine import RegistryFacts
     from imagesmith.errors import (
         ApiMismatch,
         AuthenticationFailed,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from imagesmith.hookspecs import hookimpl
     from imagesmith.loading import load
     from imagesmith.pipeline import BuildResult, Existence, build, exists, render
+    from imagesmith.requirements import index_options
     from imagesmith.runner import Completed, Runner, SubprocessRunner, ToolMissing, ToolTimeout
 
 __all__ = [
@@ -111,6 +114,7 @@ __all__ = [
     "Problem",
     "Readiness",
     "RegistryError",
+    "RegistryFacts",
     "RegistryRepository",
     "RegistryUnreachable",
     "Reporter",
@@ -132,8 +136,12 @@ __all__ = [
     "VerificationFailed",
     "__version__",
     "build",
+    "command_environment",
     "exists",
+    "final_user",
     "hookimpl",
+    "index_options",
+    "install_environment",
     "load",
     "python_mismatch",
     "render",
@@ -142,13 +150,16 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "authoring": "command_environment final_user install_environment",
     "base": "python_mismatch stated_python",
     "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built Command Contribution "
     "Destination Environment Feature LayoutFolder LocalEngine Readiness RegistryRepository Secret Support",
+    "engine": "RegistryFacts",
     "events": "Event Message Phase Reporter StepDone StepLog StepStarted silent",
     "hookspecs": "hookimpl",
     "loading": "load",
     "pipeline": "BuildResult Existence build exists render",
+    "requirements": "index_options",
     "runner": "Completed Runner SubprocessRunner ToolMissing ToolTimeout",
 }
 """Module -> the public names that come from it; those not named here are in ``errors``."""

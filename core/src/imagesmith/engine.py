@@ -1,20 +1,34 @@
-"""What a builder needs of the local engine, in one place: is it there, what address, push from it."""
+"""What a builder needs of engines and registries: are they there, at what address, with which login."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imagesmith.errors import EngineError
 
 if TYPE_CHECKING:
+    import os
+
     from imagesmith.builder import RegistryRepository
+    from imagesmith.stores.credentials import Login
     from imagesmith.stores.local import LocalStore
 
-__all__ = ["Probe", "describe", "local_store", "probe", "push", "unreachable"]
+__all__ = [
+    "Probe",
+    "RegistryFacts",
+    "docker_variables",
+    "engine_address",
+    "local_store",
+    "probe",
+    "push",
+    "registry_facts",
+    "unreachable",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +43,7 @@ class Probe:
 def probe(env: Mapping[str, str]) -> Probe:
     """Ask the engine for its version. Never raises."""
     try:
-        store = local_store(env)
-        return Probe(store.version())
+        return Probe(f"{local_store(env).version()} at {engine_address(env)}")
     except EngineError as error:
         return Probe(problem=error.message, hint=error.hint)
 
@@ -44,6 +57,83 @@ def local_store(env: Mapping[str, str]) -> LocalStore:
     from imagesmith.stores.local import LocalStore, connect  # noqa: PLC0415
 
     return LocalStore(connect(env))
+
+
+def engine_address(env: Mapping[str, str]) -> str:
+    """Where the engine is and why there, for messages. Raises EngineError for an unknown context."""
+    from imagesmith.stores.local import endpoint  # noqa: PLC0415
+
+    return str(endpoint(env))
+
+
+def docker_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """``DOCKER_HOST`` and its TLS variables, for tools that do not know docker contexts."""
+    from imagesmith.stores.local import endpoint  # noqa: PLC0415
+
+    at = endpoint(env)
+    variables = {"DOCKER_HOST": at.address}
+    if at.certificates is not None:
+        variables["DOCKER_CERT_PATH"] = str(at.certificates)
+        if at.verify:
+            variables["DOCKER_TLS_VERIFY"] = "1"
+    return variables
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryFacts:
+    """What a tool must be told to reach one registry."""
+
+    host: str
+    """``host[:port]``"""
+    insecure: bool
+    """plain HTTP, or a certificate that need not be trusted: loopback, or configured so"""
+    ca: Path | None = None
+    login: Login | None = field(default=None, repr=False)
+
+
+def registry_facts(
+    reference: str, env: Mapping[str, str], registry_config: str | os.PathLike[str] | None
+) -> RegistryFacts:
+    """Of the registry that ``reference`` names, from ``registry_config`` and the machine's configuration.
+
+    Raises:
+        ImagesmithError: a file or a credential helper cannot be read.
+    """
+    from imagesmith.stores._connection import is_loopback  # noqa: PLC0415
+    from imagesmith.stores.credentials import load_settings  # noqa: PLC0415
+    from imagesmith.stores.reference import parse  # noqa: PLC0415
+
+    host = parse(reference).registry
+    access = load_settings(env, registry_config).access(host)
+    insecure = access.use_http or is_loopback(urlsplit(f"//{host}").hostname or "")
+    return RegistryFacts(host, insecure, access.ca, access.login())
+
+
+def push(
+    store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFacts, locks: Path
+) -> str:
+    """Push the local image ``name`` under the repository's staging tag. Returns the manifest's digest.
+
+    An engine pushes by name, and the staging tag is one for all builds on this machine: hence the lock.
+
+    Raises:
+        StoreError: the engine's or the registry's refusal.
+    """
+    from filelock import FileLock  # noqa: PLC0415
+
+    login = facts.login
+    auth: dict[str, str] | None = None
+    if login is not None and login.token:
+        auth = {"identitytoken": login.token, "serveraddress": facts.host}
+    elif login is not None:
+        auth = {"username": login.username or "", "password": login.password or "", "serveraddress": facts.host}
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / "push.lock"):
+        store.publish(name, to.reference)
+        try:
+            return store.push(to.reference, auth)
+        finally:
+            store.discard(to.reference)
 
 
 def unreachable(address: str, *, seconds: float = 3.0) -> str | None:

@@ -20,14 +20,13 @@ from imagesmith import (
     Feature,
     LocalEngine,
     Readiness,
+    RegistryFacts,
     RegistryRepository,
     Reporter,
     Support,
     ToolMissing,
-    configuration,
     engine,
     python_mismatch,
-    registry_access,
 )
 from imagesmith_envd import __version__
 from imagesmith_envd.failures import explain
@@ -146,7 +145,7 @@ class EnvdBuilder:
             except ToolMissing as error:
                 raise BuilderNotReady(str(error), builder=self.name, hint="pip install envd") from error
             if done.returncode != 0:
-                raise explain(progress, done.returncode, self._address or engine.describe(self._environment.env))
+                raise explain(progress, done.returncode, self._address or engine.engine_address(self._environment.env))
             return Built(request.destination, self._leave(request, folder, progress), plan.contributed)
 
     def _write(self, plan: BuildPlan, folder: Path, staged: Path) -> None:
@@ -172,21 +171,19 @@ class EnvdBuilder:
         home = folder / "home"
         Seed(self._environment.cache_dir, self._environment.runner, binary, self._address).copy_to(home, env)
         env["HOME"] = str(home)
-        hosts = {configuration.registry_of(request.base.reference)}
-        if isinstance(request.destination, RegistryRepository):
-            hosts.add(configuration.registry_of(request.destination.repository))
-        access = [registry_access(host, outer, request.spec.registry_config) for host in sorted(hosts)]
+        registries = self._registries(request)
         conf = home / ".config" / "containers" / "registries.conf"
         conf.parent.mkdir(parents=True, exist_ok=True)
-        conf.write_text(registries_conf([entry.registry for entry in access if entry.insecure]), encoding="utf-8")
-        for entry in access:
-            if entry.ca is not None:
-                certs = conf.parent / "certs.d" / entry.registry
+        insecure = [facts.host for facts in registries if facts.insecure]
+        conf.write_text(registries_conf(insecure), encoding="utf-8")
+        for facts in registries:
+            if facts.ca is not None:
+                certs = conf.parent / "certs.d" / facts.host
                 certs.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(entry.ca, certs / "ca.crt")
+                shutil.copyfile(facts.ca, certs / "ca.crt")
         docker = folder / "docker"
         docker.mkdir(mode=0o700)
-        (docker / "config.json").write_text(docker_config(access), encoding="utf-8")
+        (docker / "config.json").write_text(docker_config(registries), encoding="utf-8")
         env["DOCKER_CONFIG"] = str(docker)
         return env
 
@@ -203,10 +200,22 @@ class EnvdBuilder:
             raise BuilderNotReady("envd left no image in the engine", builder=self.name, hint="see the log")
         if isinstance(request.destination, LocalEngine):
             return image.digest
+        facts = engine.registry_facts(
+            request.destination.repository, self._environment.env, request.spec.registry_config
+        )
         try:
-            return engine.push(store, local, request.destination, request.spec.registry_config, self._environment.env)
+            return engine.push(store, local, request.destination, facts, self._environment.cache_dir)
         finally:
             store.discard(local)
+
+    def _registries(self, request: BuildRequest) -> list[RegistryFacts]:
+        """The base's registry, and the one that is pushed to."""
+        references = [request.base.reference]
+        if isinstance(request.destination, RegistryRepository):
+            references.append(request.destination.repository)
+        env, config = self._environment.env, request.spec.registry_config
+        found = [engine.registry_facts(reference, env, config) for reference in references]
+        return list({facts.host: facts for facts in found}.values())
 
 
 def _local_name(request: BuildRequest, folder: Path) -> str:

@@ -7,6 +7,7 @@ address and copied for each build, keeps the user's untouched and unread.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from imagesmith import BuilderNotReady, RegistryAccess, Runner
+from imagesmith import BuilderNotReady, RegistryFacts, Runner
 
 __all__ = ["Seed", "docker_config", "registries_conf"]
 
@@ -62,15 +63,14 @@ def registries_conf(insecure: Sequence[str]) -> str:
     return "".join(f"[[registry]]\nlocation = {json.dumps(host)}\ninsecure = true\n\n" for host in insecure)
 
 
-def docker_config(access: Sequence[RegistryAccess]) -> str:
-    """A Docker ``config.json`` that holds just these credentials."""
-    import base64  # noqa: PLC0415
-
+def docker_config(registries: Sequence[RegistryFacts]) -> str:
+    """A Docker ``config.json`` that holds just these logins."""
     auths: dict[str, dict[str, str]] = {}
-    for entry in access:
-        if entry.username is not None and entry.password is not None:
-            pair = f"{entry.username}:{entry.password}".encode()
-            auths[entry.registry] = {"auth": base64.b64encode(pair).decode()}
-        elif entry.identity_token is not None:
-            auths[entry.registry] = {"identitytoken": entry.identity_token}
+    for facts in registries:
+        key = "https://index.docker.io/v1/" if facts.host == "docker.io" else facts.host
+        if facts.login is not None and facts.login.token:
+            auths[key] = {"identitytoken": facts.login.token}
+        elif facts.login is not None:
+            pair = f"{facts.login.username}:{facts.login.password}".encode()
+            auths[key] = {"auth": base64.b64encode(pair).decode()}
     return json.dumps({"auths": auths})

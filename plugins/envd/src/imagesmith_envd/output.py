@@ -19,10 +19,11 @@ _TAIL = 30
 
 
 class Progress:
-    """Follows one run of envd. ``run`` groups are recognised in the order the steps were written."""
+    """Follows one run of envd. A ``run`` group is announced by its script, whose first line is a step's key."""
 
     def __init__(self, steps: Sequence[Step], report: Reporter) -> None:
-        self._waiting = deque(steps)
+        self._known = {f"# {step.key}": step for step in steps}
+        self._announced: str | None = None
         self._report = report
         self._steps: dict[str, Step | None] = {}
         self._names: dict[str, str] = {}
@@ -41,13 +42,19 @@ class Progress:
                 self.fatal.append(text)
             return
         match = _LINE.match(text)
+        if self._announced is not None:
+            self._start(self._announced, self._known.get(text), "run")
+            self._announced = None
         if not match:
             return
         step, rest = match["id"], match["text"]
         if found := _DIGEST.search(rest):
             self.digest = found[1]
         if step not in self._names:
-            self._start(step, rest)
+            if rest.startswith("bash -c "):
+                self._announced = step
+            else:
+                self._start(step, None, rest)
         elif timed := _TIMED.match(rest):
             self.tails.setdefault(step, deque(maxlen=_TAIL)).append(timed["text"])
             self._report(StepLog(step, timed["text"]))
@@ -59,8 +66,7 @@ class Progress:
             self.failed, self.error = step, rest.removeprefix("ERROR: ")
             self._report(StepDone(step, error=self.error.partition("\n")[0][:200]))
 
-    def _start(self, step: str, name: str) -> None:
-        known = self._waiting.popleft() if name.startswith("bash -c ") and self._waiting else None
+    def _start(self, step: str, known: Step | None, name: str) -> None:
         self._steps[step] = known
         self._names[step] = known.name if known else name
         self._report(StepStarted(step, self._names[step]))

@@ -11,7 +11,15 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imagesmith import BuildRequest, Contribution, configuration, index_options, stated_python
+from imagesmith import (
+    BuildRequest,
+    Contribution,
+    command_environment,
+    final_user,
+    index_options,
+    install_environment,
+    stated_python,
+)
 from imagesmith_envd.quoting import in_run, starlark
 
 CONTEXT = "context"
@@ -26,6 +34,8 @@ _INLINE_LIMIT = 60_000
 class Step:
     """One ``run`` group: its name for people, its script, and whether it sees the context."""
 
+    key: str
+    """the script's first line, a comment: by it the step is known again in envd's output"""
     name: str
     script: str
     mounted: bool = False
@@ -48,18 +58,18 @@ def render(request: BuildRequest) -> Rendered:
     steps = (
         *_apt(request),
         *_python(request),
-        *_packages(request),
+        *_packages(request, contributed),
         _files(request),
         *_commands(request, command_files),
         # envd leaves its working folder in the image; only a group that does not mount it can remove it
-        Step("clean up", f"cd /\nrmdir {MOUNT} 2>/dev/null || true\nrmdir /home/envd 2>/dev/null || true"),
+        Step("clean-up", "clean up", f"cd /\nrmdir {MOUNT} 2>/dev/null || true\nrmdir /home/envd 2>/dev/null || true"),
     )
     lines = ["# syntax=v1", "", "", "def build():"]
     lines.append(f"    base(image={starlark(request.base.pinned)}, dev=False)")
     lines.append("    config.owner(uid=0, gid=0)")
     for step in steps:
         mount = ", mount_host=True" if step.mounted else ""
-        lines.append(f"    run(commands=[{starlark(in_run(step.script))}]{mount})")
+        lines.append(f"    run(commands=[{starlark(in_run(f"# {step.key}\n{step.script}"))}]{mount})")
     return Rendered("\n".join(lines) + "\n", command_files, steps, contributed)
 
 
@@ -69,10 +79,9 @@ def _needs_venv(request: BuildRequest) -> bool:
     return stated_python(request.base) is None
 
 
-def _preamble(request: BuildRequest, *, path: tuple[str, ...] = ()) -> str:
-    """What every install step sees: the base's PATH (envd's differs) and ``build_env``."""
-    path_value = configuration.search_path(request.base.config, path)
-    exports = {"PATH": path_value, **request.spec.build_env}
+def _preamble(request: BuildRequest, contributed: Contribution) -> str:
+    """What every install step sees: the right PATH (envd's differs) and ``build_env``."""
+    exports = install_environment(request, contributed)
     return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(exports.items()))
 
 
@@ -82,12 +91,12 @@ def _apt(request: BuildRequest) -> tuple[Step, ...]:
         return ()
     script = (
         "export DEBIAN_FRONTEND=noninteractive\n"
-        + _preamble(request)
+        + _preamble(request, Contribution())
         + "apt-get update\n"
         + f"apt-get install -y --no-install-recommends -- {shlex.join(packages)}\n"
         + "rm -rf /var/lib/apt/lists/*"
     )
-    return (Step(f"apt: {' '.join(packages)}", script),)
+    return (Step("apt", f"apt: {' '.join(packages)}", script),)
 
 
 def _python(request: BuildRequest) -> tuple[Step, ...]:
@@ -100,7 +109,7 @@ def _python(request: BuildRequest) -> tuple[Step, ...]:
         if needed
         else "exit 0"
     )
-    script = f"""{_preamble(request)}if [ ! -x {VENV}/bin/python ]; then
+    script = f"""{_preamble(request, Contribution())}if [ ! -x {VENV}/bin/python ]; then
   py=$(command -v python3 || command -v python || true)
   if [ -z "$py" ]; then
   {absent}
@@ -119,10 +128,10 @@ case "$have" in
   *) echo "imagesmith: the base image carries python $have, the spec asks for {wanted}" >&2; exit 1;;
 esac
 """
-    return (Step(f"python{' ' + wanted if wanted else ''}: {VENV}", script),)
+    return (Step("python", f"python{' ' + wanted if wanted else ''}: {VENV}", script),)
 
 
-def _packages(request: BuildRequest) -> tuple[Step, ...]:
+def _packages(request: BuildRequest, contributed: Contribution) -> tuple[Step, ...]:
     staged, spec = request.staged, request.spec
     if not staged.has_requirements:
         return ()
@@ -133,7 +142,7 @@ def _packages(request: BuildRequest) -> tuple[Step, ...]:
     pip = [python, "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
     pip += ["--root-user-action=ignore", *index_options(spec), *spec.pip_extra_args, "-r", "imagesmith.txt"]
     install = shlex.join(pip)
-    script = _preamble(request, path=(f"{VENV}/bin",) if _needs_venv(request) else ())
+    script = _preamble(request, contributed)
     script += f"""if ! {python} -m pip --version >/dev/null 2>&1; then
   echo "imagesmith: the base image has no pip: add apt_packages python3-venv, or choose another base" >&2
   exit 1
@@ -151,7 +160,7 @@ fi
             script += f"printf %s {shlex.quote(files[name])} > {shlex.quote(name)}\n"
         script += f"{install}\ncd /\nrm -rf {folder}"
     count = len(spec.packages) + (1 if spec.requirements else 0)
-    return (Step(f"packages: {count} requirement{'s' if count != 1 else ''}", script, mounted),)
+    return (Step("packages", f"packages: {count} requirement{'s' if count != 1 else ''}", script, mounted),)
 
 
 def _with_secret_files(request: BuildRequest) -> str:
@@ -188,10 +197,10 @@ def _files(request: BuildRequest) -> Step:
     if request.staged.has_runtime:
         lines.append("mkdir -p /opt/imagesmith")
         lines.append(f"cp -dR --preserve=mode,timestamps {MOUNT}/runtime/. /opt/imagesmith/")
-    user = configuration.final_user(request.base.config, request.spec).partition(":")[0] or "0"
+    user = final_user(request).partition(":")[0]
     lines.append(f"chown {shlex.quote(user)}:0 {workdir}")
     lines.append(f"chmod 0775 {workdir}")
-    return Step(f"files: {request.spec.workdir_or_default}", "\n".join(lines), mounted=True)
+    return Step("files", f"files: {request.spec.workdir_or_default}", "\n".join(lines), mounted=True)
 
 
 def _command_files(request: BuildRequest, contributed: Contribution) -> dict[str, str]:
@@ -202,8 +211,7 @@ def _command_files(request: BuildRequest, contributed: Contribution) -> dict[str
     spec = request.spec
     if not spec.commands:
         return {}
-    env = configuration.environment(request.base.config, spec, contributed, marker=False, build_env=True)
-    env = {"HOME": "/root", **env}
+    env = {"HOME": "/root", **command_environment(request, contributed)}
     pairs = " ".join(shlex.quote(f"{key}={value}") for key, value in env.items())
     workdir = shlex.quote(spec.workdir_or_default)
     runner = f'cd {workdir}\nexec env -i {pairs} /bin/sh -eu "$1" </dev/null\n'
@@ -215,7 +223,12 @@ def _command_files(request: BuildRequest, contributed: Contribution) -> dict[str
 
 def _commands(request: BuildRequest, files: Mapping[str, str]) -> tuple[Step, ...]:
     return tuple(
-        Step(f"command: {command}", f"/bin/sh {MOUNT}/commands/run.sh {MOUNT}/commands/{number:03d}.sh", mounted=True)
+        Step(
+            f"command-{number:03d}",
+            f"command: {command}",
+            f"/bin/sh {MOUNT}/commands/run.sh {MOUNT}/commands/{number:03d}.sh",
+            mounted=True,
+        )
         for number, command in enumerate(request.spec.commands)
         if files
     )

@@ -1,0 +1,32 @@
+"""What a builder asks the core for beside its request: the same answers for every builder. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from imagesmith.base import base_environment
+from imagesmith.configuration import DEFAULT_PATH, environment
+
+if TYPE_CHECKING:
+    from imagesmith.builder import BuildRequest, Contribution
+
+__all__ = ["command_environment", "final_user", "install_environment"]
+
+
+def command_environment(request: BuildRequest, contribution: Contribution) -> dict[str, str]:
+    """All that the spec's ``commands`` see: the image's environment and ``build_env``, never the marker."""
+    return environment(request.base.config, request.spec, contribution, marker=False, build_env=True)
+
+
+def install_environment(request: BuildRequest, contribution: Contribution) -> dict[str, str]:
+    """What install steps see beside the base's environment: PATH and ``build_env``, not the spec's env."""
+    path = base_environment(request.base.config).get("PATH") or DEFAULT_PATH
+    return {"PATH": ":".join((*contribution.path, path)), **request.spec.build_env}
+
+
+def final_user(request: BuildRequest) -> str:
+    """The user of the finished image, as the configuration writes it; ``0`` where nothing names one."""
+    config = request.base.config.get("config")
+    base_user = config.get("User") if isinstance(config, Mapping) else None
+    return request.spec.user or str(base_user or "0")
