@@ -1,0 +1,311 @@
+"""A repository in a registry as a store: no daemon takes part. Importing this loads urllib3."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from imagesmith._frozen import FrozenMap
+from imagesmith.errors import AuthenticationFailed, ImagesmithError, RegistryError
+from imagesmith.stores import StoredImage
+from imagesmith.stores._documents import (
+    CONFIG,
+    INDEX,
+    MANIFEST,
+    children,
+    digest_of,
+    encode,
+    index_over,
+    is_index,
+    reconfigured,
+    same_platform,
+)
+from imagesmith.stores._http import Transport
+from imagesmith.stores._repository import Manifest, Repository
+from imagesmith.stores.credentials import RegistryAccess, load_settings
+from imagesmith.stores.reference import parse
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["RegistryStore", "open_repository"]
+
+JSON = Mapping[str, object]
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+_PLAIN = RegistryAccess()
+_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+
+
+class RegistryStore:
+    """One repository. ``ref`` is a tag or a digest everywhere.
+
+    Every method but ``discard`` raises AuthenticationFailed, RegistryUnreachable or RegistryError where
+    the registry does not do its part; absence is an answer (None, False, empty), not an error.
+    """
+
+    def __init__(
+        self,
+        repository: str,
+        access: RegistryAccess = _PLAIN,
+        env: Mapping[str, str] = FrozenMap(),
+        *,
+        mirror: tuple[str, RegistryAccess] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``env`` names proxies and certificates; ``mirror`` is a repository to read from first."""
+
+        def remote(repository: str, access: RegistryAccess) -> Repository:
+            parsed = parse(repository)
+            transport = Transport(parsed.registry, access, env, sleep=sleep, clock=clock)
+            return Repository(transport, parsed.repository)
+
+        self.repository = parse(repository).repository_reference
+        self._origin = remote(repository, access)
+        self._mirror = remote(*mirror) if mirror else None
+        self._manifests: dict[str, Manifest] = {}
+        self._configs: dict[str, JSON] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the store can still be used."""
+        self._origin.transport.close()
+        if self._mirror is not None:
+            self._mirror.transport.close()
+
+    # what the core asks of every store
+
+    def platforms(self, ref: str) -> tuple[str, ...]:
+        """The platforms under a tag or digest, attestations left out; empty when there is no such image."""
+        manifest = self._manifest(ref)
+        if manifest is None:
+            return ()
+        if not is_index(manifest.document):
+            return (self._image(manifest).platform,)
+        return tuple(platform for platform, _ in self._listed(manifest))
+
+    def read(self, ref: str, platform: str | None = None) -> StoredImage | None:
+        """The image for a platform: the same one, else the closest older variant, as engines choose."""
+        manifest = self._manifest(ref)
+        if manifest is None:
+            return None
+        if not is_index(manifest.document):
+            image = self._image(manifest)
+            return image if platform is None or _choose([image.platform], platform) else None
+        listed = dict(self._listed(manifest))
+        if platform is not None:
+            chosen = _choose(list(listed), platform)
+        elif len(listed) > 1:
+            raise self._origin.error(
+                f"{ref} holds several platforms, and none was named", hint=f"name one of {', '.join(listed)}"
+            )
+        else:
+            chosen = next(iter(listed), None)
+        return self.read(listed[chosen]) if chosen is not None else None
+
+    def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
+        """New configuration and manifest beside the old ones; no layer moves."""
+        if image.manifest is None:
+            raise self._origin.error(f"does not hold {image.digest}: it comes from another store")
+        data = encode(config)
+        config_digest = self.put_blob(data)
+        raw = encode(reconfigured(image.manifest, data))
+        digest = self.put_manifest(raw, image.media_type or MANIFEST)
+        self._configs[config_digest] = config
+        return self._image(self._manifests[digest])
+
+    def write_index(self, images: Sequence[StoredImage]) -> str:
+        """An index over images of this repository. Returns its digest."""
+        known = [(image, self._existing(image.digest)) for image in images]
+        exact = [replace(image, media_type=it.media_type, size=len(it.raw)) for image, it in known]
+        return self.put_manifest(encode(index_over(exact)), INDEX)
+
+    def publish(self, digest: str, tag: str) -> None:
+        """Put the very bytes under ``digest`` under ``tag``; fine if they stand there already."""
+        manifest = self._existing(digest)
+        try:
+            self._origin.put_manifest(manifest.raw, manifest.media_type, tag)
+        except RegistryError as error:
+            if error.status is None or error.status == 429:
+                raise
+            standing = None
+            with contextlib.suppress(RegistryError):
+                standing = self.digest(tag)
+            if standing == digest:
+                return
+            if standing is None or error.status >= 500 or isinstance(error, AuthenticationFailed):
+                raise
+            raise RegistryError(
+                f"{error.message}; {tag} leads to {standing} already",
+                registry=error.registry,
+                status=error.status,
+                hint="the registry seems to let no tag be overwritten: delete it there, or change the spec",
+            ) from error
+
+    def discard(self, ref: str) -> None:
+        """Delete a tag where the registry can. A digest is left alone: another tag may lead to it."""
+        if ":" not in ref:
+            with contextlib.suppress(ImagesmithError):
+                self._origin.delete_manifest(ref)
+
+    # what only a registry has
+
+    def exists(self, ref: str, platforms: Sequence[str] = ()) -> bool:
+        """Whether something stands under ``ref``, for all these platforms. One HEAD when none are named."""
+        if self.digest(ref) is None:
+            return False
+        offered = self.platforms(ref) if platforms else ()
+        return all(any(same_platform(wanted, one) for one in offered) for wanted in platforms)
+
+    def digest(self, ref: str) -> str | None:
+        """What a tag leads to, or None when there is nothing."""
+        return self._origin.head_manifest(ref)
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether a blob stands in the repository."""
+        return self._origin.head_blob(digest)
+
+    def get_blob(self, digest: str) -> bytes:
+        """A blob of at most 16 MiB, checked against its digest."""
+        found = self._nearest(lambda remote: remote.get_blob(digest))
+        if found is None:
+            raise self._origin.error(f"lacks the blob {digest}", status=404, hint="build and push it anew")
+        return found
+
+    def put_blob(self, data: bytes | Path, digest: str | None = None) -> str:
+        """Upload bytes or a file without asking first. Returns the digest (computed when not given)."""
+        if digest is None:
+            digest = digest_of(data) if isinstance(data, bytes) else _digest_of_file(data)
+        self._origin.put_blob(data, digest)
+        return digest
+
+    def mount_blob(self, digest: str, source: str) -> bool:
+        """Take a blob over from another repository (``host/path``), if the registry can."""
+        other = parse(source)
+        if other.registry != self._origin.transport.host:
+            return False
+        return self._origin.mount_blob(digest, other.repository)
+
+    def put_manifest(self, raw: bytes, media_type: str) -> str:
+        """Put a manifest or index under its own digest, which is returned. It gets no tag."""
+        digest = digest_of(raw)
+        self._origin.put_manifest(raw, media_type, digest)
+        self._manifests[digest] = Manifest(digest, media_type, raw, json.loads(raw))
+        return digest
+
+    # inside
+
+    def _nearest(self, fetch: Callable[[Repository], T | None]) -> T | None:
+        if self._mirror is not None:
+            try:
+                found = fetch(self._mirror)
+            except RegistryError as error:
+                _logger.info("the mirror does not help, asking %s: %s", self._origin.transport.host, error)
+            else:
+                if found is not None:
+                    return found
+        return fetch(self._origin)
+
+    def _manifest(self, ref: str) -> Manifest | None:
+        if ref in self._manifests:
+            return self._manifests[ref]
+        manifest = self._nearest(lambda remote: remote.get_manifest(ref))
+        if manifest is not None:
+            if manifest.document.get("schemaVersion") != 2:
+                raise self._origin.error(f"{ref} is in Docker's manifest format 1, which is out of use")
+            self._manifests[manifest.digest] = manifest
+        return manifest
+
+    def _existing(self, digest: str) -> Manifest:
+        manifest = self._manifest(digest)
+        if manifest is None:
+            raise self._origin.error(f"does not hold {digest}", status=404, hint="build and push it anew")
+        return manifest
+
+    def _listed(self, index: Manifest) -> list[tuple[str, str]]:
+        """Platform and digest of each image in an index."""
+        listed = []
+        for platform, entry in children(index.document):
+            digest = str(entry.get("digest"))
+            listed.append((platform or self._image(self._existing(digest)).platform, digest))
+        return listed
+
+    def _image(self, manifest: Manifest) -> StoredImage:
+        entry = manifest.document.get("config")
+        described: JSON = entry if isinstance(entry, Mapping) else {}
+        kind = described.get("mediaType")
+        if kind not in {CONFIG, _DOCKER_CONFIG}:
+            raise self._origin.error(f"{manifest.digest} is no container image: its configuration is {kind}")
+        digest = str(described.get("digest"))
+        if digest not in self._configs:
+            self._configs[digest] = self._origin.document(self.get_blob(digest), digest)
+        return StoredImage(
+            manifest.digest, self._configs[digest], manifest.document, manifest.media_type, len(manifest.raw)
+        )
+
+
+def open_repository(
+    repository: str,
+    env: Mapping[str, str],
+    registry_config: str | os.PathLike[str] | None = None,
+    *,
+    mirrored: bool = False,
+) -> RegistryStore:
+    """A store for ``host[:port]/path``, with what the configuration files say about its host.
+
+    ``mirrored``: read from the mirror that they name, if any, and from the registry what it lacks. For
+    images that only are read: what a mirror has under a tag may be old.
+
+    Raises:
+        UsageError: ``registry_config`` is missing or in no known format.
+        StoreError: the machine's Docker configuration cannot be read.
+        InvalidReference: ``repository`` is none.
+    """
+    settings = load_settings(env, registry_config)
+    name = parse(repository)
+    access = settings.access(name.registry)
+    mirror = None
+    if mirrored and access.mirror:
+        prefix = access.mirror.rstrip("/")
+        mirror = (f"{prefix}/{name.repository}", settings.access(prefix.partition("/")[0]))
+    return RegistryStore(repository, access, env, mirror=mirror)
+
+
+def _choose(offered: Sequence[str], wanted: str) -> str | None:
+    for platform in offered:
+        if same_platform(platform, wanted):
+            return platform
+    family, newest = _variant(wanted)
+    older = [one for one in offered if _variant(one)[0] == family and _variant(one)[1] < newest]
+    return max(older, key=_variant, default=None)
+
+
+def _variant(platform: str) -> tuple[str, int]:
+    """``os/arch`` and the number of its variant: the one that is meant when none is named."""
+    system, _, rest = platform.partition("/")
+    machine, _, variant = rest.partition("/")
+    number = variant.removeprefix("v") or {"arm": "7", "arm64": "8"}.get(machine, "1")
+    return f"{system}/{machine}", int(number) if number.isdecimal() else 0
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
