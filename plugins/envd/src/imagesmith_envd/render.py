@@ -69,7 +69,8 @@ def render(request: BuildRequest) -> Rendered:
     lines.append("    config.owner(uid=0, gid=0)")
     for step in steps:
         mount = ", mount_host=True" if step.mounted else ""
-        lines.append(f"    run(commands=[{starlark(in_run(f"# {step.key}\n{step.script}"))}]{mount})")
+        script = in_run(f"# {step.key}\n{step.script}")
+        lines.append(f"    run(commands=[{starlark(script)}]{mount})")
     return Rendered("\n".join(lines) + "\n", command_files, steps, contributed)
 
 
