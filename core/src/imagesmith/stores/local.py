@@ -127,8 +127,9 @@ class LocalStore:
             for event in events:
                 if "error" in event:
                     raise _push_error(reference, str(event["error"]), bool(auth))
-                aux = event.get("aux")
-                digest = aux.get("Digest", digest) if isinstance(aux, Mapping) else digest
+                # only the classic image store sends it as data; both say it
+                said = re.search(r"digest: (sha256:[0-9a-f]{64})", str(event.get("status")))
+                digest = said[1] if said else digest
         if digest is None:
             raise EngineError(f"the engine pushed {reference} without naming a digest")
         return str(digest)

@@ -95,7 +95,7 @@ def _apt(request: BuildRequest) -> tuple[Step, ...]:
         + _preamble(request, Contribution())
         + "apt-get update\n"
         + f"apt-get install -y --no-install-recommends -- {shlex.join(packages)}\n"
-        + "rm -rf /var/lib/apt/lists/*"
+        + "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb"
     )
     return (Step("apt", f"apt: {' '.join(packages)}", script),)
 
