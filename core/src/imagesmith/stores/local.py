@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesmith.errors import AuthenticationFailed, EngineError, RegistryError, RegistryUnreachable
 from imagesmith.stores import StoredImage
-from imagesmith.stores._archive import classic_archive, find_manifest, layout_archive
+from imagesmith.stores._archive import classic_archive, layout_archive
 from imagesmith.stores._documents import digest_of, encode, reconfigured, same_platform
 from imagesmith.stores._engine import Endpoint, connect, endpoint, refused, speaking
 
@@ -27,7 +27,6 @@ __all__ = ["Endpoint", "LocalStore", "connect", "endpoint"]
 JSON = Mapping[str, object]
 
 _CONTAINERD = ["driver-type", "io.containerd.snapshotter.v1"]
-_CHUNK = 1024 * 1024
 
 
 class LocalStore:
@@ -152,12 +151,14 @@ class LocalStore:
                     raise refused(doing, str(event["error"]))
 
     def _manifest(self, image: StoredImage) -> JSON:
-        """From ``docker save``, which sends the layers too: it is read no further than needed."""
+        from imagesmith.stores._manifests import pushed_manifest, saved_manifest  # noqa: PLC0415 - rare
+
+        found = self._inspect(image.digest) or {}
         with speaking(f"read the manifest of {image.digest}"):
-            address = f"{self._client.base_url}/v{self._client.api_version}/images/{image.digest}/get"
-            with self._client.get(address, stream=True, timeout=self._client.timeout) as answer:
-                answer.raise_for_status()
-                manifest = find_manifest(answer.iter_content(_CHUNK), image.digest, image.platform)
+            manifest = None
+            if found.get("RepoTags"):
+                manifest = pushed_manifest(self._client, image.digest, image.platform)
+            manifest = manifest or saved_manifest(self._client, image.digest, image.platform)
         if manifest is None:
             raise EngineError(f"the engine's archive of {image.digest} lacks its manifest")
         return manifest
