@@ -82,8 +82,7 @@ def exists(spec: ImageSpec, *, settings: Settings | None = None, push: bool | No
     from imagesmith.sources import digests  # noqa: PLC0415
 
     place = place_for(spec, push=push, env=settings.env)
-    reference = place.reference(_tag(spec, digests(spec), settings))
-    return _existence(place, reference)
+    return _existence(place, _tag(spec, digests(spec), settings))
 
 
 def render(
@@ -102,7 +101,8 @@ def render(
     place = place_for(spec, env=settings.env)
     _check(spec, place, chosen, plugins)
     staged = listed(spec)
-    base = BaseImage(_base_reference(spec, settings))
+    local = isinstance(spec.base_image, ImageSpec) and not spec.base_image.registry
+    base = BaseImage(_base_reference(spec, settings), local=local)
     requests = [
         _request(spec, platform, base, place, staged, chosen.name, settings) for platform in spec.platforms
     ]
@@ -152,7 +152,7 @@ def build(
     reference = place.reference(tag)
 
     def reusable() -> BuildResult | None:
-        return None if force else _reuse(spec, place, reference, on_unknown, started, report)
+        return None if force else _reuse(spec, place, tag, on_unknown, started, report)
 
     report(Phase("checking", reference))
     if found := reusable():
@@ -346,9 +346,10 @@ def _base_reference(spec: ImageSpec, settings: Settings) -> str:
     return base or settings.default_base(spec)
 
 
-def _existence(place: Place, reference: str) -> Existence:
+def _existence(place: Place, tag: str) -> Existence:
+    reference = place.reference(tag)
     try:
-        image = place.find(reference)
+        image = place.find(tag)
     except StoreError as error:
         return Existence(None, str(error), reference)
     if image is None:
@@ -357,9 +358,10 @@ def _existence(place: Place, reference: str) -> Existence:
 
 
 def _reuse(
-    spec: ImageSpec, place: Place, reference: str, on_unknown: OnUnknown, started: float, report: Reporter
+    spec: ImageSpec, place: Place, tag: str, on_unknown: OnUnknown, started: float, report: Reporter
 ) -> BuildResult | None:
-    known = _existence(place, reference)
+    known = _existence(place, tag)
+    reference = known.reference
     if known.found is None:
         if on_unknown == "error":
             raise ExistenceUnknown(

@@ -61,9 +61,7 @@ class LocalStore:
         found = self._inspect(ref)
         if found is None:
             return None
-        with speaking(f"read the history of {ref}"):
-            history = self._client.history(found["Id"])
-        image = StoredImage(str(found["Id"]), _document(found, history))
+        image = StoredImage(str(found["Id"]), _document(found, self._history(str(found["Id"]))))
         return image if platform is None or same_platform(image.platform, platform) else None
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
@@ -142,6 +140,17 @@ class LocalStore:
             except (ImageNotFound, NotFound):
                 return None
         return found
+
+    def _history(self, digest: str) -> Sequence[Mapping[str, Any]]:
+        """The containerd store cannot tell it of an image that is not unpacked (before its first run)."""
+        try:
+            with speaking(f"read the history of {digest}"):
+                history: Sequence[Mapping[str, Any]] = self._client.history(digest)
+        except EngineError:
+            if not self.containerd:
+                raise
+            return ()
+        return history
 
     def _load(self, archive: bytes) -> None:
         doing = "load an image configuration"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,10 +29,11 @@ from imagesmith import (
     engine,
     python_mismatch,
 )
-from imagesmith_envd import __version__
+from imagesmith_envd import __version__, localbase
 from imagesmith_envd.failures import explain
 from imagesmith_envd.home import Seed, docker_config, registries_conf
 from imagesmith_envd.output import Progress
+from imagesmith_envd.quoting import starlark
 from imagesmith_envd.render import CONTEXT, render
 
 FULL, NOT_YET, IMPOSSIBLE = Support.FULL, Support.NOT_YET, Support.IMPOSSIBLE
@@ -99,6 +101,11 @@ class EnvdBuilder:
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
         """A python that the base does not have."""
         reasons = {}
+        if request.base.local and self._address:
+            reasons["base_image"] = (
+                f"{request.base.reference} stands in the local engine only, which the BuildKit at {self._address} "
+                "cannot see: give the base's spec a registry"
+            )
         if mismatch := python_mismatch(request.base, request.spec.python_version):
             reasons["python_version"] = f"{mismatch}; installing another one is not yet supported"
         return reasons
@@ -129,10 +136,13 @@ class EnvdBuilder:
         binary = self._binary()
         if binary is None or staged is None:
             raise BuilderNotReady("there is no envd", builder=self.name, hint="pip install envd")
-        with tempfile.TemporaryDirectory(prefix="envd-", dir=staged.parent) as name:
+        with (
+            tempfile.TemporaryDirectory(prefix="envd-", dir=staged.parent) as name,
+            self._base(request) as base,
+        ):
             folder = Path(name)
-            self._write(plan, folder, staged)
-            env = self._env(request, folder, binary)
+            self._write(plan, folder, staged, base)
+            env = self._env(request, folder, binary, base)
             progress = Progress(render(request).steps, report)
             try:
                 done = self._environment.runner.run(
@@ -148,10 +158,27 @@ class EnvdBuilder:
                 raise explain(progress, done.returncode, self._address or engine.engine_address(self._environment.env))
             return Built(request.destination, self._leave(request, folder, progress), plan.contributed)
 
-    def _write(self, plan: BuildPlan, folder: Path, staged: Path) -> None:
+    @contextlib.contextmanager
+    def _base(self, request: BuildRequest) -> Iterator[str]:
+        """The reference that envd is given: one that a registry answers for."""
+        if not request.base.local:
+            yield request.base.pinned
+            return
+        store = engine.local_store(self._environment.env)
+        with localbase.serve(request.base.config) as host:
+            name = f"{host}/imagesmith-base:{request.spec.id}"
+            store.publish(request.base.reference, name)
+            try:
+                yield name
+            finally:
+                store.discard(name)
+
+    def _write(self, plan: BuildPlan, folder: Path, staged: Path, base: str) -> None:
         context = folder / CONTEXT
         shutil.copytree(staged, context, symlinks=True, copy_function=_link)
-        for path, text in plan.files.items():
+        pinned, given = starlark(plan.request.base.pinned), starlark(base)
+        files = {**plan.files, "build.envd": plan.files["build.envd"].replace(pinned, given, 1)}
+        for path, text in files.items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
@@ -161,7 +188,7 @@ class EnvdBuilder:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             target.write_bytes(secret.reveal())
 
-    def _env(self, request: BuildRequest, folder: Path, binary: str) -> dict[str, str]:
+    def _env(self, request: BuildRequest, folder: Path, binary: str, base: str) -> dict[str, str]:
         """The whole environment of envd: nothing of the user's but what is named here."""
         outer = self._environment.env
         env = {key: outer[key] for key in ("PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR") if key in outer}
@@ -171,7 +198,7 @@ class EnvdBuilder:
         home = folder / "home"
         Seed(self._environment.cache_dir, self._environment.runner, binary, self._address).copy_to(home, env)
         env["HOME"] = str(home)
-        registries = self._registries(request)
+        registries = self._registries(request, base)
         conf = home / ".config" / "containers" / "registries.conf"
         conf.parent.mkdir(parents=True, exist_ok=True)
         insecure = [facts.host for facts in registries if facts.insecure]
@@ -208,9 +235,9 @@ class EnvdBuilder:
         finally:
             store.discard(local)
 
-    def _registries(self, request: BuildRequest) -> list[RegistryFacts]:
+    def _registries(self, request: BuildRequest, base: str) -> list[RegistryFacts]:
         """The base's registry, and the one that is pushed to."""
-        references = [request.base.reference]
+        references = [base]
         if isinstance(request.destination, RegistryRepository):
             references.append(request.destination.repository)
         env, config = self._environment.env, request.spec.registry_config
