@@ -8,6 +8,10 @@ __all__ = ["strip_credentials"]
 
 _AFTER_SSH_USER = r"(?i)\b((?:[a-z][a-z0-9.-]*\+)?ssh://[^/?#\s:@'\"]*):[^/?#\s'\"]*@"
 _USER_INFO = r"(?i)\b(?!(?:[a-z][a-z0-9.-]*\+)?ssh://)([a-z][a-z0-9+.-]*://)[^/?#\s'\"]*@"
+_RAW_USER_INFO = (  # not valid, but written: what follows the colon is no port
+    r"(?i)\b(?!(?:[a-z][a-z0-9.-]*\+)?ssh://)([a-z][a-z0-9+.-]*://)[^/?#\s:@'\"]+:"
+    r"(?![0-9]*(?:[/?#\s'\"]|$))[^\s'\"@]*@"
+)
 _CONDA_CHANNEL = r"(://[^\s'\"]*?)/t/[^/\s'\"]+(?=/|$|\s)"
 _QUERY = (
     r"(?i)([?&](?:access_token|api_?key|auth|password|private_token|sig|signature|token"
@@ -27,6 +31,7 @@ def strip_credentials(text: str) -> str:
     while True:
         cut = re.sub(_AFTER_SSH_USER, r"\1@", text)
         cut = re.sub(_USER_INFO, r"\1", cut)
+        cut = re.sub(_RAW_USER_INFO, r"\1", cut)
         cut = re.sub(_CONDA_CHANNEL, r"\1", cut)
         cut = re.sub(_QUERY, r"\1", cut)
         if cut == text:
