@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,20 +53,15 @@ BARE = RootFs("bare", "bookworm", ())
 BOOKWORM_ARM64 = RootFs("bookworm-arm64", "bookworm", PYTHON, "arm64")
 
 
-def key() -> str:
-    """Identify what images are made from: this file, the mirror, the machine's authorities and index."""
-    pieces = [
-        Path(__file__).read_text(encoding="utf-8"),
-        packages.mirror(),
-        pip_configuration(),
-        *authorities(),
-    ]
-    return hashlib.sha256("\0".join(pieces).encode()).hexdigest()[:16]
+def key(root: RootFs) -> str:
+    """Identify what a root file system and its python image are made from."""
+    recipe = [*_debootstrap(root, Path("draft.tar"), Path("added")), DOCKERFILE, json.dumps(_added_files())]
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
 
 
 def tar(root: RootFs) -> Path:
-    """Return the archive of a root file system, made once."""
-    done = cache() / "bases" / key() / f"{root.name}.tar"
+    """Return the archive of a root file system, made once per recipe."""
+    done = cache() / "bases" / f"{root.name}-{key(root)}.tar"
     if done.exists():
         return done
     done.parent.mkdir(parents=True, exist_ok=True)
@@ -77,13 +72,11 @@ def tar(root: RootFs) -> Path:
             (added / name).parent.mkdir(parents=True, exist_ok=True)
             (added / name).write_text(text, encoding="utf-8")
         added.chmod(0o755)  # becomes the mode of the image's /
-        argv = ["mmdebstrap", "--quiet", "--variant=apt"]
-        argv += [f"--include={','.join(('ca-certificates', *root.include))}"]
-        argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT]
-        argv += [f"--architectures={root.architecture}"] if root.architecture else []
-        argv += [f"--customize-hook=sync-in {added} /", '--customize-hook=chroot "$1" update-ca-certificates']
-        run([*argv, root.suite, str(draft), packages.mirror()], timeout=1200)
+        run(_debootstrap(root, draft, added), timeout=1200)
     draft.replace(done)
+    for old in done.parent.glob(f"{root.name}-{'?' * 16}.tar"):
+        if old != done:
+            old.unlink()
     return done
 
 
@@ -105,11 +98,9 @@ def python_image(root: RootFs, base: str, reference: str, host: str) -> None:
     with tempfile.TemporaryDirectory() as context:
         dockerfile = Path(context, "Dockerfile")
         dockerfile.write_text(DOCKERFILE, encoding="utf-8")
-        run(
-            ["docker", "buildx", "build", "--load", "--provenance=false", *platform, *arguments]
-            + ["--tag", reference, "--file", str(dockerfile), context],
-            env={**env, "BUILDX_BUILDER": ""},
-        )
+        argv = ["docker", "buildx", "build", "--load", "--provenance=false", *platform, *arguments]
+        argv += ["--tag", reference, "--file", str(dockerfile), context]
+        run(argv, env={**env, "BUILDX_BUILDER": ""})
 
 
 @functools.cache
@@ -123,7 +114,7 @@ def authorities() -> tuple[str, ...]:
 
 @functools.cache
 def pip_configuration() -> str:
-    """Return what pip must know to reach this machine's index: the system's bundle, and the index if it names one."""
+    """Return what pip must know to reach this machine's index: the system's bundle, and a named index."""
     argv = ["python3", "-m", "pip", "config", "list"]
     done = subprocess.run(
         argv, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
@@ -136,8 +127,18 @@ def pip_configuration() -> str:
     return "\n".join(["[global]", *lines, ""]) if lines else ""
 
 
-def _added_files() -> Mapping[str, str]:
-    """Return what images get so that tools in them trust what this machine trusts: files, and no environment."""
+def _debootstrap(root: RootFs, archive: Path, added: Path) -> list[str]:
+    """Return the command that makes the archive, with the files in ``added`` laid over it."""
+    argv = ["mmdebstrap", "--quiet", "--variant=apt"]
+    argv += [f"--include={','.join(('ca-certificates', *root.include))}"]
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT]
+    argv += [f"--architectures={root.architecture}"] if root.architecture else []
+    argv += [f"--customize-hook=sync-in {added} /", '--customize-hook=chroot "$1" update-ca-certificates']
+    return [*argv, root.suite, str(archive), packages.mirror()]
+
+
+def _added_files() -> dict[str, str]:
+    """Return what images get so that their tools trust what this machine trusts: files, no environment."""
     files = {f"usr/local/share/ca-certificates/host-{n:03}.crt": pem for n, pem in enumerate(authorities())}
     if files:
         files["etc/uv/uv.toml"] = "system-certs = true\n"

@@ -25,7 +25,7 @@ def debian_packages() -> list[str]:
 
 
 def binary() -> Path:
-    """Return the program, built once per content of our module files; go's own settings say where modules come from."""
+    """Return the program, built once per content of our module files, by this machine's go settings."""
     done = _binary_path()
     if done.exists():
         return done
@@ -69,7 +69,7 @@ def _binary_path() -> Path:
 
 
 def _configuration(folder: Path, address: Buildkit, plain: str, tls: TlsRegistry) -> str:
-    """Return the TOML text; JSON strings, lists and booleans are TOML ones."""
+    """Return TOML (JSON strings and lists are TOML ones); ``http = false``: HTTP is assumed on loopback."""
     text = (
         f"root = {json.dumps(str(folder / 'root'))}\n"
         f"[grpc]\naddress = {json.dumps([address.unix, address.tcp])}\n"
@@ -79,7 +79,7 @@ def _configuration(folder: Path, address: Buildkit, plain: str, tls: TlsRegistry
     for name in _names(plain):
         text += f"[registry.{json.dumps(name)}]\nhttp = true\n"
     for name in _names(tls.address):
-        text += f"[registry.{json.dumps(name)}]\nca = {json.dumps([tls.ca])}\n"
+        text += f"[registry.{json.dumps(name)}]\nhttp = false\nca = {json.dumps([tls.ca])}\n"
     return text
 
 

@@ -36,7 +36,7 @@ def part(name: str) -> Iterator[None]:
 
 
 def run(
-    argv: Sequence[str | Path],
+    argv: Sequence[str | os.PathLike[str]],
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -67,7 +67,6 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise RigError(f"{words[0]}: no end after {timeout:.0f} s: {' '.join(words)}") from error
     if done.returncode:
-        raise RigError(
-            f"exit code {done.returncode} from {' '.join(words)}\n{(done.stdout + done.stderr)[-TAIL:].strip()}"
-        )
+        output = (done.stdout + done.stderr)[-TAIL:].strip()
+        raise RigError(f"exit code {done.returncode} from {' '.join(words)}\n{output}")
     return done.stdout

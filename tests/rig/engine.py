@@ -1,4 +1,4 @@
-"""Docker Engines: the machine's own if one is usable, else ours; and a second one with the classic image store."""
+"""Docker Engines: the machine's own if one is usable, else ours; and one with the classic image store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def info(host: str) -> dict[str, Any] | None:
-    """Return what the engine at that address says of itself, None where none answers (or only over TLS or SSH)."""
+    """Return what the engine there says of itself, None where none answers (or only over TLS or SSH)."""
     address = urllib.parse.urlsplit(host)
     if address.scheme == "unix":
         connection: http.client.HTTPConnection = _UnixConnection(address.path)
@@ -61,7 +61,7 @@ def has_containerd_store(host: str) -> bool:
 
 
 def existing() -> str | None:
-    """Return the address of a usable engine: DOCKER_HOST, the docker client's context, or the usual socket."""
+    """Return a usable engine's address: DOCKER_HOST, the docker client's context, or the usual socket."""
     candidates = [os.environ.get("DOCKER_HOST"), _context_host(), DEFAULT]
     return next((host for host in candidates if host and info(host) is not None), None)
 
@@ -122,7 +122,15 @@ def _start(name: str, folder: Path, host: str, configuration: dict[str, Any], ar
     (folder / "docker.pid").unlink(
         missing_ok=True
     )  # left by a machine that was cut off: its number may be another's
-    argv = ["dockerd", "--config-file", file, "--host", host, "--data-root", folder / "data"]
+    argv: list[str | Path] = [
+        "dockerd",
+        "--config-file",
+        file,
+        "--host",
+        host,
+        "--data-root",
+        folder / "data",
+    ]
     argv += ["--exec-root", folder / "run", "--pidfile", folder / "docker.pid", *arguments]
     processes.start(name, argv, ready=lambda: info(host) is not None)
 

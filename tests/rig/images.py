@@ -40,34 +40,36 @@ class Publisher:
         return wait
 
     def _python(self, root: bases.RootFs, debian: str, python: str) -> None:
-        if self._done(debian) and self._done(python):
+        key = bases.key(root)
+        if self._done(debian, key) and self._done(python, key):
             return
         bases.tar(root)
         with part(f"images {debian} and {python}"):
             bases.debian_image(root, self._reference(debian), self.host)
             bases.python_image(root, self._reference(debian), self._reference(python), self.host)
-            self._push(python)
-            self._push(debian)
+            self._push(python, key)
+            self._push(debian, key)
 
     def _bare(self) -> None:
-        if self._done("bare:latest"):
+        key = bases.key(bases.BARE)
+        if self._done("bare:latest", key):
             return
         bases.tar(bases.BARE)
         with part("image bare:latest"):
             bases.debian_image(bases.BARE, self._reference("bare:latest"), self.host)
-            self._push("bare:latest")
+            self._push("bare:latest", key)
 
     def _reference(self, name: str) -> str:
         return f"{self.plain}/library/{name}"
 
-    def _done(self, name: str) -> bool:
+    def _done(self, name: str, key: str) -> bool:
         """Tell whether both registries got it, made from what it would be made from now."""
         mark = cache() / registries.PLAIN / "made" / name
         made = mark.read_text(encoding="utf-8") if mark.exists() else ""
         repository, _, tag = name.partition(":")
-        return made == bases.key() and registries.has(self.plain, f"library/{repository}", tag)
+        return made == key and registries.has(self.plain, f"library/{repository}", tag)
 
-    def _push(self, name: str) -> None:
+    def _push(self, name: str, key: str) -> None:
         env = {"DOCKER_HOST": self.host}
         run(["docker", "push", "--quiet", self._reference(name)], env=env)
         copy = f"{self.tls.address}/library/{name}"
@@ -75,4 +77,4 @@ class Publisher:
         run(["docker", "--config", registries.docker_config(self.tls), "push", "--quiet", copy], env=env)
         mark = cache() / registries.PLAIN / "made" / name
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(bases.key(), encoding="utf-8")
+        mark.write_text(key, encoding="utf-8")

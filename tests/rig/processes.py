@@ -20,7 +20,7 @@ POLL_SECONDS = 0.1
 
 def start(
     name: str,
-    argv: Sequence[str | Path],
+    argv: Sequence[str | os.PathLike[str]],
     *,
     ready: Callable[[], bool],
     seconds: float = 60,

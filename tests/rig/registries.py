@@ -115,7 +115,7 @@ def _answers(port: int, authority: Path | None) -> bool:
 
 
 def _certificates(folder: Path) -> Path:
-    """Make an authority and a server certificate for 127.0.0.1 and localhost, once; return the authority's file."""
+    """Return the authority's file; it and a certificate for 127.0.0.1 and localhost are made once."""
     authority = folder / "ca.pem"
     if (folder / "server.pem").exists():
         return authority
@@ -127,38 +127,20 @@ def _certificates(folder: Path) -> Path:
         encoding="utf-8",
     )
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    run(
-        ["openssl", "req", "-x509", *key, "-keyout", folder / "ca.key", "-out", authority, "-days", "3650"]
-        + ["-subj", "/CN=imagesmith rig", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-    )
-    request = folder / "server.csr"
-    run(
-        [
-            "openssl",
-            "req",
-            "-new",
-            *key,
-            "-keyout",
-            folder / "server.key",
-            "-out",
-            request,
-            "-subj",
-            "/CN=localhost",
-        ]
-    )
-    run(
-        [
-            "openssl",
-            "x509",
-            "-req",
-            "-in",
-            request,
-            "-CA",
-            authority,
-            "-CAkey",
-            folder / "ca.key",
-            "-CAcreateserial",
-        ]
-        + ["-days", "3650", "-extfile", extensions, "-out", folder / "server.pem"]
-    )
+    signer, server, request = folder / "ca.key", folder / "server.key", folder / "server.csr"
+    usage = ["-subj", "/CN=imagesmith rig", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    run(["openssl", "req", "-x509", *key, "-keyout", signer, "-out", authority, "-days", "3650", *usage])
+    run(["openssl", "req", "-new", *key, "-keyout", server, "-out", request, "-subj", "/CN=localhost"])
+    signing: list[str | Path] = [
+        "-CA",
+        authority,
+        "-CAkey",
+        signer,
+        "-CAcreateserial",
+        "-days",
+        "3650",
+        "-extfile",
+        extensions,
+    ]
+    run(["openssl", "x509", "-req", "-in", request, *signing, "-out", folder / "server.pem"])
     return authority

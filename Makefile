@@ -1,0 +1,40 @@
+# Each target does its own set-up; a second run of it takes seconds.
+PYTHON ?= python3
+BIN := .venv/bin
+PROJECTS := pyproject.toml core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
+PLUGINS := $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml))
+# Runs a command with the rig's environment; fails where the rig is not up.
+WITH_RIG = rig=$$($(PYTHON) -m tests.rig env) && eval "$$rig" &&
+# The certificates of the machine, as pip uses them.
+export UV_SYSTEM_CERTS = true
+
+.PHONY: venv rig rig-down demo test check bench
+
+venv: .venv/.installed
+
+.venv/.installed: $(PROJECTS)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e 'core[yaml]' $(PLUGINS) --group dev
+	@touch $@
+
+rig:
+	@$(PYTHON) -m tests.rig up
+
+rig-down:
+	@$(PYTHON) -m tests.rig down
+
+demo: venv rig
+	@$(WITH_RIG) $(BIN)/python examples/hello/demo.py
+
+test: venv rig
+	@$(WITH_RIG) $(BIN)/pytest $(PYTEST_ARGS)
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: venv
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
