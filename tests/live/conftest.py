@@ -1,0 +1,88 @@
+"""What the live tests share: an environment that points at the rig, and an engine to run images on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagesmith import BuildResult, ImageSpec, build
+from imagesmith.settings import load_settings
+from tests.rig.state import Rig
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Docker Engine, by its own client."""
+
+    host: str
+
+    def __call__(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
+        argv = ["docker", "--host", self.host, *arguments]
+        done = subprocess.run(argv, capture_output=True, text=True, input=stdin, timeout=300)
+        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def run(self, image: str, *command: str, options: tuple[str, ...] = ()) -> str:
+        return self("run", "--rm", *options, image, *command)
+
+    def config(self, image: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self("image", "inspect", image))[0]["Config"]
+        return found
+
+    def env(self, image: str) -> dict[str, str]:
+        return dict(entry.split("=", 1) for entry in self.config(image)["Env"])
+
+    def tags(self) -> set[str]:
+        return set(self("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+
+
+@pytest.fixture(scope="session")
+def engine(rig: Rig) -> Engine:
+    return Engine(rig.docker_host)
+
+
+@pytest.fixture(scope="session")
+def environment(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a user who works on the rig; the cache is the test run's own."""
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith(("IMAGESMITH_", "DOCKER_"))},
+        "DOCKER_HOST": rig.docker_host,
+        "DOCKER_CONFIG": str(tmp_path_factory.mktemp("docker-config")),
+        "IMAGESMITH_BASE_IMAGE": f"{rig.registry}/library/python:{{python_version}}",
+        "IMAGESMITH_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+        "IMAGESMITH_BUILDER": "envd",
+    }
+
+
+Build = Callable[..., BuildResult]
+
+
+@pytest.fixture(scope="session")
+def make(environment: dict[str, str], engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
+    """Build a spec on the rig; further keywords are variables. Images in the engine go at the end."""
+    made: list[str] = []
+    folder = tmp_path_factory.mktemp("project")
+
+    def run(spec: ImageSpec, *, variables: dict[str, str] | None = None, **options: Any) -> BuildResult:
+        result = build(spec, settings=load_settings(folder, {**environment, **(variables or {})}), **options)
+        made.append(result.reference)
+        return result
+
+    yield run
+    for reference in made:
+        engine("rmi", "--force", reference, check=False)
+
+
+def script(folder: Path, name: str, text: str) -> Path:
+    """A file of that name and text."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file

@@ -1,0 +1,252 @@
+"""Builds that fail, on the real engine: what is said, and that nothing is published or left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imagesmith import (
+    BaseImageError,
+    BuilderNotReady,
+    BuildFailed,
+    EngineError,
+    ExistenceUnknown,
+    FeatureUnsupported,
+    ImageSpec,
+    StepStarted,
+)
+from tests.live.conftest import Build, Engine
+from tests.rig.state import Rig
+
+pytestmark = pytest.mark.live
+
+
+def failing(make: Build, engine: Engine, spec: ImageSpec, **options: object) -> BuildFailed:
+    before = engine.tags()
+    with pytest.raises(BuildFailed) as caught:
+        make(spec, **options)
+    assert engine.tags() == before, "something was published or left"
+    return caught.value
+
+
+def test_a_failing_command(make: Build, engine: Engine) -> None:
+    spec = ImageSpec(
+        name="failing",
+        python_version="3.11",
+        commands=["echo fine", "echo first line; echo 'the reason' >&2; exit 7; echo never"],
+        env={"SECRETISH": "not-to-be-seen"},
+    )
+    error = failing(make, engine, spec)
+    text = str(error)
+    assert error.returncode == 7
+    assert "exit 7; echo never failed with exit code 7" in text
+    assert error.tail == ("first line", "the reason")
+    assert "not-to-be-seen" not in text
+    assert error.log is not None
+    log = Path(error.log).read_text()
+    assert "the reason" in log
+    assert "not-to-be-seen" not in log
+
+
+@pytest.mark.parametrize("command", ["false | true; false; echo went on", "echo $UNSET_VARIABLE"])
+def test_a_line_that_fails_in_the_middle_ends_the_build(make: Build, engine: Engine, command: str) -> None:
+    failing(make, engine, ImageSpec(name="middle", python_version="3.11", commands=[command]))
+
+
+def test_a_package_that_does_not_exist(make: Build, engine: Engine) -> None:
+    spec = ImageSpec(name="nopackage", python_version="3.11", packages=["imagesmith-no-such-package==9.9"])
+    text = str(failing(make, engine, spec))
+    assert "packages: 1 requirement failed with exit code 1" in text
+    assert "No matching distribution found for imagesmith-no-such-package==9.9" in text
+    assert "hint: no such package or version" in text
+
+
+def test_an_apt_package_that_does_not_exist(make: Build, engine: Engine) -> None:
+    spec = ImageSpec(name="noapt", python_version="3.11", apt_packages=["no-such-debian-package"])
+    text = str(failing(make, engine, spec))
+    assert "apt: no-such-debian-package failed with exit code 100" in text
+    assert "check its name" in text
+
+
+def test_a_full_disk_is_said(make: Build, engine: Engine) -> None:
+    spec = ImageSpec(name="fulldisk", python_version="3.11", commands=["echo much > /dev/full"])
+    assert "the engine's disk is full" in str(failing(make, engine, spec))
+
+
+def test_a_base_that_is_not_there(make: Build, rig: Rig) -> None:
+    with pytest.raises(BaseImageError, match=f"there is no base image {rig.registry}/library/python:9.9"):
+        make(ImageSpec(name="nobase", base_image=f"{rig.registry}/library/python:9.9"))
+
+
+def test_a_platform_the_base_lacks_is_refused(make: Build) -> None:
+    with pytest.raises(BaseImageError, match="has no linux/s390x; it has linux/amd64"):
+        make(ImageSpec(name="noplatform", python_version="3.11", platform="linux/s390x"))
+
+
+def test_a_python_the_base_states_otherwise_is_refused(make: Build, rig: Rig) -> None:
+    with pytest.raises(FeatureUnsupported, match="carries python 3.11.* asks for 3.13"):
+        make(ImageSpec(name="mismatch", base_image=rig.images.python311, python_version="3.13"))
+
+
+def test_a_python_the_base_does_not_state_is_checked_in_the_build(make: Build, engine: Engine, rig: Rig) -> None:
+    error = failing(make, engine, ImageSpec(name="unstated", base_image=rig.images.debian, python_version="3.13"))
+    assert re.search(r"the base image carries python 3\.11\.\d+, the spec asks for 3\.13", error.message)
+
+
+def test_a_base_without_python(make: Build, engine: Engine, rig: Rig) -> None:
+    error = failing(make, engine, ImageSpec(name="bare", base_image=rig.images.bare, packages=["six"]))
+    assert "has no python3" in error.message
+
+
+def test_a_user_that_is_not_in_the_base(make: Build, engine: Engine) -> None:
+    error = failing(make, engine, ImageSpec(name="nouser", python_version="3.11", user="nosuchuser"))
+    assert "create it in the base, or name a numeric uid" in str(error)
+
+
+def test_what_envd_cannot_do_is_refused_before_any_work(make: Build) -> None:
+    with pytest.raises(FeatureUnsupported, match="'conda_packages', 'builder_options'|cuda") as caught:
+        make(ImageSpec(name="refused", conda_packages=["numpy"], builder_options={"x": "y"}))
+    assert set(caught.value.fields) == {"conda_packages", "builder_options"}
+
+
+def test_no_docker(make: Build, tmp_path: Path) -> None:
+    nowhere = {"DOCKER_HOST": f"unix://{tmp_path / 'none.sock'}"}
+    spec = ImageSpec(name="nodocker", python_version="3.11")
+    with pytest.raises(ExistenceUnknown, match="no such socket.*\n.*start Docker|no such socket"):
+        make(spec, variables=nowhere)
+    with pytest.raises((BuilderNotReady, EngineError), match="no such socket"):
+        make(spec, variables=nowhere, on_unknown="build")
+
+
+def test_no_buildkit_at_the_address(make: Build) -> None:
+    variables = {"IMAGESMITH_ENVD_ADDRESS": "tcp://127.0.0.1:9"}
+    with pytest.raises(BuilderNotReady, match="no BuildKit answers at tcp://127.0.0.1:9"):
+        make(ImageSpec(name="nobuildkit", python_version="3.11"), variables=variables)
+
+
+def test_an_unreachable_registry(make: Build, rig: Rig) -> None:
+    spec = ImageSpec(name="unreachable", python_version="3.11", registry="127.0.0.1:9")
+    with pytest.raises(ExistenceUnknown, match="127.0.0.1:9"):
+        make(spec)
+    assert make(spec, on_unknown="assume").digest == ""
+
+
+class Cable:
+    """A socket in front of the engine's that can be cut, as if the engine had died."""
+
+    def __init__(self, path: Path, target: str) -> None:
+        self._target = target.removeprefix("unix://")
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen()
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._server.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(self._target)
+            self._open += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def cut(self) -> None:
+        self._server.close()
+        for end in self._open:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+        for end in self._open:
+            end.close()
+
+
+@contextmanager
+def cable(target: str) -> Iterator[tuple[Cable, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "engine.sock"
+        made = Cable(path, target)
+        try:
+            yield made, f"unix://{path}"
+        finally:
+            made.cut()
+
+
+def test_an_engine_that_dies_in_the_middle(make: Build, engine: Engine, rig: Rig) -> None:
+    if not rig.docker_host.startswith("unix://"):
+        pytest.skip("the engine is not on a unix socket, so its cable cannot be cut")
+    spec = ImageSpec(name="dying", python_version="3.11", commands=["sleep 31.4"])
+    before = engine.tags()
+    with cable(rig.docker_host) as (wire, host):
+
+        def cut(event: object) -> None:
+            if isinstance(event, StepStarted) and event.name.startswith("command:"):
+                wire.cut()
+
+        with pytest.raises((BuilderNotReady, EngineError), match="engine|Docker") as caught:
+            make(spec, report=cut, variables={"DOCKER_HOST": host})
+    assert caught.value.exit_code == 3
+    assert engine.tags() == before
+
+
+def running(text: str) -> bool:
+    return subprocess.run(["pgrep", "-f", text], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_stops_the_build_on_the_engine_too(
+    environment: dict[str, str], engine: Engine, tmp_path: Path, number: signal.Signals
+) -> None:
+    seconds = f"{1000 + number}.5"
+    (tmp_path / "image.py").write_text(
+        "from imagesmith import ImageSpec\n"
+        f"image = ImageSpec(name='interrupted', python_version='3.11', commands=['sleep {seconds}'])\n"
+    )
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    cache = tmp_path / "cache"
+    env = {**environment, "TMPDIR": str(temporary), "IMAGESMITH_CACHE_DIR": str(cache)}
+    before = engine.tags()
+    argv = [str(Path(sys.executable).parent / "imagesmith"), "build", "--progress", "plain", "image.py"]
+    with subprocess.Popen(argv, env=env, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as build:
+        deadline = time.monotonic() + 120
+        while not running(f"^sleep {seconds}") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert running(f"^sleep {seconds}"), "the command never started"
+        os.kill(build.pid, number)
+        stdout, stderr = build.communicate(timeout=30)
+    assert build.returncode == 130, stderr.decode()
+    assert stdout == b""
+    assert b"Traceback" not in stderr
+    deadline = time.monotonic() + 10
+    while running(f"^sleep {seconds}") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not running(f"^sleep {seconds}"), "the engine goes on"
+    assert engine.tags() == before
+    assert list(temporary.iterdir()) == []
+    assert list((cache / "locks").iterdir()) == []
