@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.core.golden.make_identity import BASE, DIGESTS, SPECS, spec_of, vector
 
 from imagesmith import ImageSpec
 from imagesmith._urls import strip_credentials
 from imagesmith.container import RUNTIME_MODULES
 from imagesmith.identity import content_tag, spec_id
+from tests.core.golden.make_identity import BASE, DIGESTS, SPECS, spec_of, vector
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("identity.json").read_text(encoding="utf-8"))
 PACKAGE = Path(sys.modules["imagesmith"].__file__ or "").parent
@@ -60,12 +60,19 @@ def _interpreters() -> dict[str, str]:
 
 
 CHILD = """
-import json, sys
+import copy, json, pickle, sys
 from imagesmith import ImageSpec
 def spec_of(fields):
     base = fields.get("base_image")
     return ImageSpec(**{**fields, "base_image": spec_of(base) if isinstance(base, dict) else base})
-golden = json.load(open(sys.argv[1], encoding="utf-8"))
+with open(sys.argv[1], encoding="utf-8") as file:
+    golden = json.load(file)
+spec = ImageSpec(env={"A": "1"}).with_packages("a").replace(name="x")
+assert pickle.loads(pickle.dumps(copy.deepcopy(spec))) == spec
+try:
+    spec.name = "y"
+except AttributeError as error:
+    assert "replace(name=" in str(error)
 print(json.dumps({name: spec_of(each["spec"]).id for name, each in golden.items()}))
 """
 
@@ -227,6 +234,13 @@ def neighbours(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
 @example(({"entrypoint": []}, {}))
 @example(({"entrypoint": ["a b"]}, {"entrypoint": ["a", "b"]}))
 @example(({"commands": ["a", "b"]}, {"commands": ["b", "a"]}))
+@example(({"conda_channels": ["a", "b"]}, {"conda_channels": ["b", "a"]}))
+@example(({"pip_extra_index_url": ["a", "b"]}, {"pip_extra_index_url": ["b", "a"]}))
+@example(({"pip_extra_args": ["a", "b"]}, {"pip_extra_args": ["b", "a"]}))
+@example(({"entrypoint": ["a", "b"]}, {"entrypoint": ["b", "a"]}))
+@example(({"copy": ["./a", "b"]}, {"copy": ["b", "a/", "a"]}))
+@example(({"copy": ["/x/a"]}, {"copy": ["/y/a"]}))
+@example(({"copy": ["/x/a"]}, {"copy": ["a"]}))
 @example(({"packages": ["a", "b", "a"]}, {"packages": ["b", "a"]}))
 @example(({"base_image": "a"}, {"base_image": ImageSpec("a")}))
 def test_two_specs_share_an_id_exactly_when_they_mean_the_same(
@@ -367,3 +381,27 @@ def test_id_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "stat", refuse)
     monkeypatch.setattr(os, "environ", {})
     assert spec_id(spec) == GOLDEN["paths"]["id"]
+
+
+def test_tag_and_image_name_read_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMAGESMITH_BASE_IMAGE", raising=False)
+    source = tmp_path / "src" / "app.py"
+    source.parent.mkdir()
+    source.write_text("print(1)")
+    spec = ImageSpec("app", source_root="src", registry="registry.example/team", tag_format="{spec_hash}-dev")
+    first = spec.tag
+    assert first == spec.tag
+    assert spec.image_name() == f"registry.example/team/app:{first}"
+    assert spec.replace(registry=None).image_name() == f"app:{first}"
+    source.write_text("print(2)")
+    assert spec.tag != first
+    source.write_text("print(1)")
+    assert spec.tag == first
+    derived = ImageSpec("derived", base_image=spec)
+    before = derived.tag
+    source.write_text("print(2)")
+    assert derived.tag != before
+    monkeypatch.setenv("IMAGESMITH_BASE_IMAGE", "registry.example/python:3.12")
+    source.write_text("print(1)")
+    assert spec.tag != first

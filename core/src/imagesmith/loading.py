@@ -109,7 +109,11 @@ def _executed(path: Path) -> ModuleType:
             return sys.modules[name]
     with _on_path(folder), _explained(str(path)):
         if "." in name:
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
+            if not _is_from(module, path):
+                other = getattr(module, "__file__", None)
+                raise UsageError(f"{path} is {name} by its folders, but that name is taken by {other}")
+            return module
         found = importlib.util.spec_from_file_location(name, path)
         if found is None or found.loader is None:
             raise UsageError(f"{path} cannot be loaded as Python code", hint=_FORMS)
