@@ -205,10 +205,11 @@ def _no_answer(error: Exception, parts: SplitResult, read_seconds: float) -> Reg
             hint = f"check {parts.scheme.upper()}_PROXY and NO_PROXY"
         case NameResolutionError():
             why = "there is no such host"
+        case NewConnectionError():
+            cause = error.__cause__
+            why = (cause.strerror if isinstance(cause, OSError) else None) or "no connection"
         case ConnectTimeoutError():
             why = f"no connection within {CONNECT_SECONDS:.0f} s"
-        case NewConnectionError():
-            why = "the connection is refused"
         case ReadTimeoutError():
             why = f"no answer within {read_seconds:.0f} s"
         case SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):

@@ -27,7 +27,6 @@ _MAX_REDIRECTS = 5
 _ATTEMPTS = 4
 _MAX_WAIT = 60.0
 """the longest that a registry may ask to wait before another try, in seconds"""
-_READ_SECONDS = 60.0
 _MAX_BODY = 16 << 20
 """of manifests, configurations and messages; nothing larger is read into memory"""
 
@@ -43,12 +42,14 @@ class Transport:
         *,
         sleep: Callable[[float], None],
         clock: Callable[[], float],
+        read_seconds: float,
     ) -> None:
         self.host = host
         self._netloc = _HUB_API if host == DOCKER_HUB else host
         self._connections = Connections(access, env)
         self._sleep = sleep
         self._clock = clock
+        self._read_seconds = read_seconds
         self._auth = Authenticator(host, access.login, self._fetch, clock)
         loopback = is_loopback(urlsplit(f"//{self._netloc}").hostname or "")
         self._undecided = loopback and access.ca is None and access.cert is None and not access.use_http
@@ -87,7 +88,7 @@ class Transport:
         scopes: tuple[str, ...],
         headers: Mapping[str, str] | None = None,
         body: bytes | Path | None = None,
-        read_seconds: float = _READ_SECONDS,
+        read_seconds: float | None = None,
     ) -> Response:
         """Send once, logged in if the registry asks for it. ``target``: a path, or an absolute address."""
 
@@ -95,9 +96,10 @@ class Transport:
             url = f"{'https' if self._secure else 'http'}://{self._netloc}{target}" if relative else target
             authorization = self._auth.header(scopes) if origin(url) == self._origin() else None
             extra = {"Authorization": authorization} if authorization else {}
-            return self._follow(method, url, {**(headers or {}), **extra}, body, read_seconds), authorization
+            return self._follow(method, url, {**(headers or {}), **extra}, body, patience), authorization
 
         relative = target.startswith("/")
+        patience = read_seconds or self._read_seconds
         response, sent = send()
         if self._undecided:
             self._undecided = False
@@ -141,7 +143,7 @@ class Transport:
 
     def _speaks_tls(self) -> bool:
         """Whether the server says so to plain HTTP (asked apart: an answer to HEAD has no text)."""
-        answer = self._follow("GET", f"http://{self._netloc}/v2/", {}, None, _READ_SECONDS)
+        answer = self._follow("GET", f"http://{self._netloc}/v2/", {}, None, self._read_seconds)
         return answer.status == 400 and b"HTTPS" in answer.body
 
     def _follow(
@@ -168,7 +170,7 @@ class Transport:
         )
 
     def _fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Response:
-        return self.retry(lambda: self._follow(method, url, headers, body, _READ_SECONDS))
+        return self.retry(lambda: self._follow(method, url, headers, body, self._read_seconds))
 
     def _asked_wait(self, response: Response, attempt: int) -> float:
         asked = response.headers.get("Retry-After", "").strip()

@@ -63,12 +63,15 @@ class RegistryStore:
         mirror: tuple[str, RegistryAccess] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
+        read_seconds: float = 60.0,
     ) -> None:
         """``env`` names proxies and certificates; ``mirror`` is a repository to read from first."""
 
         def remote(repository: str, access: RegistryAccess) -> Repository:
             parsed = parse(repository)
-            transport = Transport(parsed.registry, access, env, sleep=sleep, clock=clock)
+            transport = Transport(
+                parsed.registry, access, env, sleep=sleep, clock=clock, read_seconds=read_seconds
+            )
             return Repository(transport, parsed.repository)
 
         self.repository = parse(repository).repository_reference
@@ -100,7 +103,7 @@ class RegistryStore:
             return ()
         if not is_index(manifest.document):
             return (self._image(manifest).platform,)
-        return tuple(platform for platform, _ in self._listed(manifest))
+        return tuple(self._listed(manifest))
 
     def read(self, ref: str, platform: str | None = None) -> StoredImage | None:
         """The image for a platform: the same one, else the closest older variant, as engines choose."""
@@ -110,7 +113,7 @@ class RegistryStore:
         if not is_index(manifest.document):
             image = self._image(manifest)
             return image if platform is None or _choose([image.platform], platform) else None
-        listed = dict(self._listed(manifest))
+        listed = self._listed(manifest)
         if platform is not None:
             chosen = _choose(list(listed), platform)
         elif len(listed) > 1:
@@ -119,7 +122,7 @@ class RegistryStore:
             )
         else:
             chosen = next(iter(listed), None)
-        return self.read(listed[chosen]) if chosen is not None else None
+        return self.read(self._existing(listed[chosen]).digest) if chosen is not None else None
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
         """New configuration and manifest beside the old ones; no layer moves."""
@@ -240,12 +243,12 @@ class RegistryStore:
             raise self._origin.error(f"does not hold {digest}", status=404, hint="build and push it anew")
         return manifest
 
-    def _listed(self, index: Manifest) -> list[tuple[str, str]]:
-        """Platform and digest of each image in an index."""
-        listed = []
+    def _listed(self, index: Manifest) -> dict[str, str]:
+        """Platform -> digest of the images in an index; of two for one platform the first, as engines do."""
+        listed: dict[str, str] = {}
         for platform, entry in children(index.document):
             digest = str(entry.get("digest"))
-            listed.append((platform or self._image(self._existing(digest)).platform, digest))
+            listed.setdefault(platform or self._image(self._existing(digest)).platform, digest)
         return listed
 
     def _image(self, manifest: Manifest) -> StoredImage:
