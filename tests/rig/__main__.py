@@ -6,9 +6,8 @@ import argparse
 import shlex
 import sys
 
-from . import state
-from .console import RigError, say
-from .up import down, lock, up
+from . import on_debian, on_docker, state
+from .console import RigError, part, say
 
 
 def main() -> int:
@@ -21,13 +20,15 @@ def main() -> int:
     commands.add_parser("env", help="shell lines that point tools at the rig")
     commands.add_parser("state-path", help="path of the JSON file that describes the rig")
     command = parser.parse_args().command
+    where = on_docker if state.uses_public_images() else on_debian
     try:
         if command == "up":
-            with lock():
-                up()
+            with state.lock(), part("all"):
+                state.save(where.up())
         elif command == "down":
-            with lock():
-                down()
+            with state.lock():
+                state.forget()
+                where.down()
         elif command == "status":
             print(state.load().to_json(), end="")
         elif command == "env":

@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import packages
+from . import engine, packages
 from .console import RigError, part, run
 from .state import cache
 
@@ -90,17 +90,16 @@ def debian_image(root: RootFs, reference: str, host: str) -> None:
 
 def python_image(root: RootFs, base: str, reference: str, host: str) -> None:
     """Build a python image in the engine, on the imported root file system ``base``."""
-    env = {"DOCKER_HOST": host}
     platform = ["--platform", root.platform] if root.platform else []
     question = ["python3", "-c", "import platform; print(platform.python_version())"]
-    version = run(["docker", "run", "--rm", "--network=none", *platform, base, *question], env=env).strip()
-    arguments = ["--build-arg", f"BASE={base}", "--build-arg", f"VERSION={version}"]
-    with tempfile.TemporaryDirectory() as context:
-        dockerfile = Path(context, "Dockerfile")
-        dockerfile.write_text(DOCKERFILE, encoding="utf-8")
-        argv = ["docker", "buildx", "build", "--load", "--provenance=false", *platform, *arguments]
-        argv += ["--tag", reference, "--file", str(dockerfile), context]
-        run(argv, env={**env, "BUILDX_BUILDER": ""})
+    argv = ["docker", "run", "--rm", "--network=none", *platform, base, *question]
+    version = run(argv, env={"DOCKER_HOST": host}).strip()
+    engine.build(
+        host,
+        DOCKERFILE,
+        reference,
+        [*platform, "--build-arg", f"BASE={base}", "--build-arg", f"VERSION={version}"],
+    )
 
 
 @functools.cache

@@ -39,23 +39,30 @@ def binary() -> Path:
     return done
 
 
+def addresses(settings: Settings) -> Buildkit:
+    """Return where it listens."""
+    socket_path = cache() / "buildkit" / "buildkitd.sock"
+    return Buildkit(tcp=f"tcp://127.0.0.1:{settings.buildkit_port}", unix=f"unix://{socket_path}")
+
+
 def start(program: Path, settings: Settings, plain: str, tls: TlsRegistry) -> Buildkit:
     """Return the addresses of a buildkitd that knows both registries."""
     folder = cache() / "buildkit"
-    address = Buildkit(
-        tcp=f"tcp://127.0.0.1:{settings.buildkit_port}", unix=f"unix://{folder / 'buildkitd.sock'}"
-    )
+    address = addresses(settings)
     if processes.alive(NAME):
         return address
     folder.mkdir(parents=True, exist_ok=True)
-    configuration = folder / "buildkitd.toml"
-    configuration.write_text(_configuration(folder, address, plain, tls), encoding="utf-8")
-    processes.start(
-        NAME,
-        [program, "--config", configuration],
-        ready=lambda: _listens(settings.buildkit_port),
-    )
+    file = folder / "buildkitd.toml"
+    file.write_text(configuration(folder / "root", address, plain, tls), encoding="utf-8")
+    processes.start(NAME, [program, "--config", file], ready=lambda: listens(settings))
     return address
+
+
+def listens(settings: Settings) -> bool:
+    """Tell whether it accepts connections."""
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(("127.0.0.1", settings.buildkit_port)) == 0
 
 
 def stop() -> None:
@@ -68,10 +75,10 @@ def _binary_path() -> Path:
     return cache() / "buildkit" / "bin" / hashlib.sha256(content).hexdigest()[:16] / "buildkitd"
 
 
-def _configuration(folder: Path, address: Buildkit, plain: str, tls: TlsRegistry) -> str:
+def configuration(root: Path, address: Buildkit, plain: str, tls: TlsRegistry) -> str:
     """Return TOML (JSON strings and lists are TOML ones); ``http = false``: HTTP is assumed on loopback."""
     text = (
-        f"root = {json.dumps(str(folder / 'root'))}\n"
+        f"root = {json.dumps(str(root))}\n"
         f"[grpc]\naddress = {json.dumps([address.unix, address.tcp])}\n"
         '[worker.oci]\nenabled = true\nnetworkMode = "host"\n'
         "[worker.containerd]\nenabled = false\n"
@@ -86,9 +93,3 @@ def _configuration(folder: Path, address: Buildkit, plain: str, tls: TlsRegistry
 def _names(address: str) -> tuple[str, str]:
     port = address.rpartition(":")[2]
     return f"127.0.0.1:{port}", f"localhost:{port}"
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -8,11 +8,14 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import network, processes
+from .console import run
 from .state import Settings, cache
 
 DEFAULT = "unix:///var/run/docker.sock"
@@ -90,11 +93,11 @@ def start_classic(settings: Settings) -> str:
     if processes.alive(CLASSIC) and info(host) is not None:
         return host
     processes.stop(CLASSIC)
-    network.bridge_up(settings.subnet_classic)
+    network.bridge_up(settings.bridge_classic, settings.subnet_classic)
     configuration = {
         "features": {"containerd-snapshotter": False},
         "storage-driver": "overlay2",
-        "bridge": network.BRIDGE,
+        "bridge": settings.bridge_classic,
         "iptables": False,
         "ip-forward": False,
         "mtu": network.mtu(),
@@ -104,13 +107,32 @@ def start_classic(settings: Settings) -> str:
     return host
 
 
+def build(host: str, dockerfile: str, reference: str, options: Sequence[str] = ()) -> None:
+    """Build a Dockerfile that needs no other file, as a plain image in that engine."""
+    with tempfile.TemporaryDirectory() as context:
+        file = Path(context, "Dockerfile")
+        file.write_text(dockerfile, encoding="utf-8")
+        argv = [
+            "docker",
+            "buildx",
+            "build",
+            "--load",
+            "--provenance=false",
+            *options,
+            "--tag",
+            reference,
+            context,
+        ]
+        run(argv, env={"DOCKER_HOST": host, "BUILDX_BUILDER": ""})
+
+
 def stop() -> None:
     """End the engines that we started."""
     for name in (CLASSIC, MAIN):
         processes.stop(name)
     settings = Settings.load()
     if settings and shutil.which("iptables"):
-        network.bridge_down(settings.subnet_classic)
+        network.bridge_down(settings.bridge_classic, settings.subnet_classic)
 
 
 def _start(name: str, folder: Path, host: str, configuration: dict[str, Any], arguments: list[str]) -> None:

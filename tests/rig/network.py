@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import re
 import socket
-from collections.abc import Iterable
 
 from .console import RigError, run
 
-BRIDGE = "imagesmith1"  # of the second engine; at most 15 characters
+PORTS = (5055, 5056, 5057)  # plain registry, TLS registry, buildkitd
 
 
 def port_is_free(port: int) -> bool:
@@ -24,13 +24,12 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def free_ports(wanted: Iterable[int]) -> list[int]:
-    """Return each wanted port where it is free, else the next free one above it."""
-    found: list[int] = []
-    for first in wanted:
-        candidates = (port for port in range(first, first + 200) if port not in found and port_is_free(port))
-        found.append(next(candidates))
-    return found
+def free_ports() -> tuple[int, int, int]:
+    """Return ports for the registry, the TLS registry and buildkitd: the usual, or the next free above."""
+    plain, tls, remote = PORTS
+    plain = _free_port(plain, set())
+    tls = _free_port(tls, {plain})
+    return plain, tls, _free_port(remote, {plain, tls})
 
 
 def free_subnets(count: int) -> list[str]:
@@ -54,6 +53,12 @@ def gateway(subnet: str) -> str:
     return f"{network[1]}/{network.prefixlen}"
 
 
+def free_bridge() -> str:
+    """Return a name for a bridge that no link has."""
+    links = _links()
+    return next(name for name in (f"imagesmith{number}" for number in range(1, 1000)) if name not in links)
+
+
 def mtu() -> int:
     """Return the MTU of the default route's device: a bridge with a larger one loses packets."""
     routes = json.loads(run(["ip", "-json", "-4", "route", "show", "default"]))
@@ -63,45 +68,44 @@ def mtu() -> int:
     return int(links[0]["mtu"])
 
 
-def bridge_up(subnet: str) -> None:
+def bridge_up(name: str, subnet: str) -> None:
     """Make the second engine's bridge and its way out: two engines must not both manage iptables."""
-    if _links(BRIDGE):
-        bridge_down(subnet)
-    run(["ip", "link", "add", BRIDGE, "type", "bridge"])
-    run(["ip", "address", "add", gateway(subnet), "dev", BRIDGE])
-    run(["ip", "link", "set", BRIDGE, "up"])
-    for rule in _rules(subnet):
+    bridge_down(name, subnet)
+    run(["ip", "link", "add", name, "type", "bridge"])
+    run(["ip", "address", "add", gateway(subnet), "dev", name])
+    run(["ip", "link", "set", name, "up"])
+    for rule in _rules(name, subnet):
         run(["iptables", "--wait", *rule])
 
 
-def bridge_down(subnet: str) -> None:
+def bridge_down(name: str, subnet: str) -> None:
     """Undo ``bridge_up``, whatever of it there is."""
-    for rule in _rules(subnet):
+    for rule in _rules(name, subnet):
         opposite = ["-D" if word in {"-A", "-I"} else word for word in rule]
-        try:
+        with contextlib.suppress(RigError):  # until there is none left
             while True:
                 run(["iptables", "--wait", *opposite])
-        except RigError:
-            continue
-    if _links(BRIDGE):
-        run(["ip", "link", "delete", BRIDGE])
+    if name in _links():
+        run(["ip", "link", "delete", name])
 
 
-def _links(name: str) -> list[str]:
+def _free_port(first: int, taken: set[int]) -> int:
+    return next(port for port in range(first, first + 200) if port not in taken and port_is_free(port))
+
+
+def _links() -> list[str]:
+    return [link["ifname"] for link in json.loads(run(["ip", "-json", "link", "show"]))]
+
+
+def _rules(bridge: str, subnet: str) -> list[list[str]]:
     return [
-        link["ifname"] for link in json.loads(run(["ip", "-json", "link", "show"])) if link["ifname"] == name
-    ]
-
-
-def _rules(subnet: str) -> list[list[str]]:
-    return [
-        ["-t", "nat", "-A", "POSTROUTING", "-s", subnet, "!", "-o", BRIDGE, "-j", "MASQUERADE"],
-        ["-I", "FORWARD", "-i", BRIDGE, "-j", "ACCEPT"],
+        ["-t", "nat", "-A", "POSTROUTING", "-s", subnet, "!", "-o", bridge, "-j", "MASQUERADE"],
+        ["-I", "FORWARD", "-i", bridge, "-j", "ACCEPT"],
         [
             "-I",
             "FORWARD",
             "-o",
-            BRIDGE,
+            bridge,
             "-m",
             "conntrack",
             "--ctstate",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
 import socket
 import urllib.parse
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +81,19 @@ class Rig:
         )
 
 
+def uses_public_images() -> bool:
+    """Tell whether this machine has an engine and the internet, rather than Debian packages and root."""
+    if os.environ.get("IMAGESMITH_RIG_PUBLIC"):
+        return True
+    release = Path("/etc/os-release")
+    on_debian = release.exists() and "\nID=debian\n" in "\n" + release.read_text(encoding="utf-8")
+    return not (on_debian and os.geteuid() == 0)
+
+
 def cache() -> Path:
     """Return the folder that holds all the rig keeps."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "imagesmith-rig"
+    return Path(base) / ("imagesmith-rig-public" if uses_public_images() else "imagesmith-rig")
 
 
 def state_path() -> Path:
@@ -117,6 +129,15 @@ def save(rig: Rig) -> None:
     write_private(state_path(), rig.to_json())
 
 
+@contextlib.contextmanager
+def lock() -> Iterator[None]:
+    """One rig command at a time."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "lock").open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def forget() -> None:
     """Remove the state file."""
     state_path().unlink(missing_ok=True)
@@ -138,9 +159,10 @@ class Settings:
     registry_port: int
     registry_tls_port: int
     buildkit_port: int
-    subnet: str  # "a.b.c.0/24" of the engine's bridge
-    subnet_classic: str
-    password: str
+    password: str  # of the TLS registry
+    subnet: str = ""  # "a.b.c.0/24" of the engine's bridge
+    bridge_classic: str = ""  # link name of the second engine's bridge
+    subnet_classic: str = ""
 
     @classmethod
     def load(cls) -> Settings | None:

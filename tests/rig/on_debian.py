@@ -1,16 +1,12 @@
-"""Bring the rig up and down: what needs what, and what runs side by side."""
+"""The rig on Debian, as root: everything from packages; what needs what, and what runs side by side."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from . import buildkit, engine, network, packages, processes, registries
-from .console import RigError, part
-from .images import Publisher
-from .state import Rig, Settings, cache, forget, new_password, save, settings_path
+from . import buildkit, engine, images, network, packages, processes, registries
+from .console import RigError, part, say
+from .state import Rig, Settings, new_password, settings_path
 
 PACKAGES = (
     "docker.io",
@@ -22,16 +18,6 @@ PACKAGES = (
     "mmdebstrap",
 )
 PACKAGES_TLS = ("apache2-utils", "openssl", "ca-certificates")
-PORTS = (5055, 5056, 5057)  # plain registry, TLS registry, buildkitd
-
-
-@contextlib.contextmanager
-def lock() -> Iterator[None]:
-    """One rig command at a time."""
-    cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "lock").open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def up() -> Rig:
@@ -40,7 +26,7 @@ def up() -> Rig:
     Raises:
         RigError: says which part failed and what to do.
     """
-    with part("all"), ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         go = buildkit.debian_packages()
         early = None if go else pool.submit(buildkit.binary)
         with part("Debian packages"):
@@ -52,16 +38,18 @@ def up() -> Rig:
             tls = registries.start_tls(settings)
             host = engine.start(settings)
             classic = engine.start_classic(settings)
-        wait = Publisher(host, plain, tls).start(pool)
+        if not engine.has_containerd_store(host):
+            say(f"the engine at {host} is this machine's own, without the containerd image store")
+        publisher = images.Publisher(host, plain, tls)
+        pending = images.start_debian(publisher, pool)
         address = buildkit.start(program.result(), settings, plain, tls)
-        rig = Rig(host, classic, plain, tls, wait(), address)
-        save(rig)
-        return rig
+        for future in pending:
+            future.result()
+    return Rig(host, classic, plain, tls, publisher.images(), address)
 
 
 def down() -> None:
     """End what ``up`` started, and nothing else; the cache stays."""
-    forget()
     for stop in (buildkit.stop, registries.stop, engine.stop):
         stop()
 
@@ -69,9 +57,9 @@ def down() -> None:
 def _settings() -> Settings:
     settings = Settings.load()
     if settings is None:
-        plain, tls, bk = network.free_ports(PORTS)
+        plain, tls, remote = network.free_ports()
         main, classic = network.free_subnets(2)
-        settings = Settings(plain, tls, bk, main, classic, new_password())
+        settings = Settings(plain, tls, remote, new_password(), main, network.free_bridge(), classic)
         settings.save()
     users = {
         registries.PLAIN: settings.registry_port,
