@@ -1,0 +1,126 @@
+"""Reading, hashing and copying single files: the only place that opens what enters an image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["ReadError", "copy", "digest", "make_folder", "settle_folders", "write"]
+
+_CHUNK: Final = 1 << 20
+# A file that was swapped for a link or a pipe since it was listed is refused, and opening it does not hang.
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TIME: Final = 315_619_200 * 10**9
+"""1980-01-02, in nanoseconds: the earliest day that every archive format can hold in every time zone"""
+
+
+class ReadError(Exception):
+    """What should enter the image cannot be read (as against: the copy cannot be written)."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def digest(kind: str, origin: str) -> str:
+    """``file:SHA256``, ``exec:SHA256``, ``link:SHA256`` (of the target's text) or ``dir``.
+
+    Raises ReadError.
+    """
+    if kind == "dir":
+        return "dir"
+    if kind == "link":
+        return _read_link(origin)[1]
+    opened, kind = _open(origin)
+    try:
+        hashed = hashlib.sha256()
+        for data in _chunks(opened):
+            hashed.update(data)
+    finally:
+        os.close(opened)
+    return f"{kind}:{hashed.hexdigest()}"
+
+
+def copy(kind: str, origin: str, target: Path) -> str:
+    """Copy ``origin`` to ``target`` and return the digest of what was written.
+
+    Raises ReadError when the origin cannot be read, OSError when the target cannot be written.
+    """
+    if kind == "dir":
+        make_folder(target)
+        return "dir"
+    if kind == "link":
+        text, found = _read_link(origin)
+        target.symlink_to(text)
+        os.utime(target, ns=(_TIME, _TIME), follow_symlinks=False)
+        return found
+    opened, kind = _open(origin)
+    try:
+        hashed = hashlib.sha256()
+        with target.open("xb", buffering=0) as copied:
+            for data in _chunks(opened):
+                hashed.update(data)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[copied.write(rest) :]
+            os.fchmod(copied.fileno(), 0o755 if kind == "exec" else 0o644)
+            os.utime(copied.fileno(), ns=(_TIME, _TIME))
+    finally:
+        os.close(opened)
+    return f"{kind}:{hashed.hexdigest()}"
+
+
+def write(target: Path, text: str) -> None:
+    """A text file of our own making. Raises OSError."""
+    target.write_bytes(text.encode())
+    target.chmod(0o644)
+    os.utime(target, ns=(_TIME, _TIME))
+
+
+def make_folder(path: Path) -> None:
+    """A folder that every user can read. Raises OSError."""
+    path.mkdir(exist_ok=True, parents=True)
+    path.chmod(0o755)
+
+
+def settle_folders(top: Path) -> None:
+    """Give all folders below ``top`` the time that the files have; the last step, for writing changes it."""
+    for folder, _, _ in os.walk(top):
+        os.utime(folder, ns=(_TIME, _TIME))
+
+
+def _read_link(origin: str) -> tuple[str, str]:
+    try:
+        text = os.readlink(origin)  # noqa: PTH115 - pathlib changes some texts
+        return text, "link:" + hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise ReadError(OSError(0, "what it links to is not UTF-8")) from error
+    except OSError as error:
+        raise ReadError(error) from error
+
+
+def _open(origin: str) -> tuple[int, str]:
+    """A descriptor of a regular file, and ``file`` or ``exec``."""
+    try:
+        opened = os.open(origin, _FLAGS)
+    except OSError as error:
+        raise ReadError(error) from error
+    mode = os.fstat(opened).st_mode
+    if stat.S_ISREG(mode):
+        return opened, "exec" if mode & stat.S_IXUSR else "file"
+    os.close(opened)
+    raise ReadError(OSError(0, "it is no regular file any more"))
+
+
+def _chunks(opened: int) -> Iterator[bytes]:
+    try:
+        while data := os.read(opened, _CHUNK):
+            yield data
+    except OSError as error:
+        raise ReadError(error) from error
