@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from imagesmith.errors import EngineError
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint", "connect", "endpoint", "speaking"]
 
+_START = "start Docker, or set DOCKER_HOST or DOCKER_CONTEXT; docker version shows what it finds"
+_CONNECT_TIMEOUT = 5.0
+"""Seconds."""
 _DEFAULT = "unix:///var/run/docker.sock"
 _TIMEOUT = 120
 """Seconds of silence after which the engine counts as hanging."""
@@ -92,12 +97,7 @@ def connect(env: Mapping[str, str]) -> APIClient:
         EngineError: there is none, or it does not let us in.
     """
     at = endpoint(env)
-    if at.address.startswith("ssh://"):
-        raise EngineError(
-            f"the Docker engine at {at} is reached over ssh, which imagesmith does not speak",
-            hint="forward its socket (ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock HOST) and set "
-            "DOCKER_HOST=unix:///tmp/engine.sock",
-        )
+    _knock(at)  # here, as the client library wraps the system's errors into text
     from docker import APIClient  # noqa: PLC0415 - costs 0.2 s
     from docker.errors import DockerException  # noqa: PLC0415
     from docker.tls import TLSConfig  # noqa: PLC0415
@@ -114,22 +114,41 @@ def connect(env: Mapping[str, str]) -> APIClient:
             )
         return APIClient(base_url=at.address, version="auto", tls=tls, timeout=_TIMEOUT)
     except DockerException as error:
-        raise _no_answer(at, str(error)) from error
+        raise EngineError(
+            f"the Docker engine at {at} gives no sensible answer: {error}", hint=_START
+        ) from error
 
 
-def _no_answer(at: Endpoint, text: str) -> EngineError:
-    """The client library wraps the system's error into text, so the text has to be read."""
-    hint = "start Docker, or set DOCKER_HOST or DOCKER_CONTEXT; docker version shows what it finds"
-    if "FileNotFoundError" in text:
-        return EngineError(f"there is no Docker engine at {at}: no such socket", hint=hint)
-    if "PermissionError" in text:
-        return EngineError(
+def _knock(at: Endpoint) -> None:
+    """Raise EngineError where nothing accepts a connection."""
+    try:
+        parts = urlsplit(at.address)
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as door:
+                door.settimeout(_CONNECT_TIMEOUT)
+                door.connect(parts.path)
+        elif parts.scheme == "tcp":
+            socket.create_connection((parts.hostname or "", parts.port or 2375), _CONNECT_TIMEOUT).close()
+        elif parts.scheme == "ssh":
+            raise EngineError(
+                f"the Docker engine at {at} is reached over ssh, which imagesmith does not speak",
+                hint="forward its socket (ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock HOST) and set "
+                "DOCKER_HOST=unix:///tmp/engine.sock",
+            )
+        else:
+            raise EngineError(
+                f"{at} is no address of a Docker engine", hint="unix:///path or tcp://host:port"
+            )
+    except FileNotFoundError as error:
+        raise EngineError(f"there is no Docker engine at {at}: no such socket", hint=_START) from error
+    except PermissionError as error:
+        raise EngineError(
             f"this user may not use the Docker engine at {at}: permission denied",
             hint="add the user to the group docker and log in again, or use a rootless engine",
-        )
-    if "refused" in text:
-        return EngineError(f"nothing answers at {at}: connection refused", hint=hint)
-    return EngineError(f"the Docker engine at {at} does not answer: {text}", hint=hint)
+        ) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise EngineError(f"the Docker engine at {at} does not answer: {why}", hint=_START) from error
 
 
 @contextlib.contextmanager
