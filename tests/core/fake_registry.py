@@ -309,6 +309,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.request = tls.wrap_socket(self.request, server_side=True)
         super().setup()
 
+    def finish(self) -> None:
+        super().finish()
+        self.request.close()  # the server closes the plain socket only
+
     def _serve(self) -> None:
         fake = self.server.fake
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -78,6 +78,10 @@ def test_parts_and_short_names() -> None:
     assert parse("docker.io/library/python:3.12").familiar == "python:3.12"
     assert parse("docker.io/someone/x").familiar == "someone/x"
     assert parse("ghcr.io/me/app:1").familiar == "ghcr.io/me/app:1"
+    for odd in ("docker.io/a.b/c", "docker.io/localhost/c", "docker.io/library/" + "0a" * 32):
+        assert parse(odd).familiar.removeprefix("docker.io/") in odd
+        assert parse(parse(odd).familiar) == parse(odd)
+    assert parse("docker.io/library/a.b").familiar == "a.b"
     assert parse(f"host:5000/a:1@{SHA}").repository_reference == "host:5000/a"
 
 

@@ -41,12 +41,12 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """As people write it: without ``docker.io/`` and ``library/``."""
-        if self.registry != DOCKER_HUB:
-            return str(self)
+        """As people write it: without ``docker.io/`` and ``library/``, where that reads back the same."""
         owner, _, name = self.repository.partition("/")
-        short = name if owner == _HUB_OWNER and not _names_host(name) else self.repository
-        return short + self._suffix()
+        if self.registry != DOCKER_HUB or _names_host(owner):
+            return str(self)
+        bare = owner == _HUB_OWNER and "/" not in name and not _IMAGE_ID.fullmatch(name)
+        return (name if bare else self.repository) + self._suffix()
 
     def __str__(self) -> str:
         return self.repository_reference + self._suffix()
