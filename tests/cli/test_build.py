@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import FakeBuild, Run
 
 from imagesmith.errors import BuilderNotReady, BuildFailed, ImagesmithError, SpecError
+from tests.cli.conftest import FakeBuild, Run
 
 
 def test_stdout_carries_the_reference_and_nothing_else(run: Run, fake_build: FakeBuild) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Run
 
 from imagesmith import pipeline
 from imagesmith.builder import (
@@ -31,6 +30,7 @@ from imagesmith.errors import BrokenPlugin
 from imagesmith.loading import load
 from imagesmith.pipeline import Existence
 from imagesmith.plugins import Blocked, Broken, Loaded, Plugins
+from tests.cli.conftest import Run
 
 
 def test_id_is_that_of_the_spec(run: Run, project: Path) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Run
 
 from imagesmith.builder import Builder, BuilderEntry, Environment, Readiness
 from imagesmith.doctor import Check, doctor
 from imagesmith.plugins import Plugins
 from imagesmith.settings import Settings, load_settings
 from imagesmith.spec import ImageSpec
+from tests.cli.conftest import Run
 
 NO_ENGINE = "tcp://127.0.0.1:1"
 

@@ -12,11 +12,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import FakeBuild, Run
 
 from imagesmith.cli.progress import plain_line
 from imagesmith.errors import ImagesmithError
 from imagesmith.events import Message, Phase, StepDone, StepLog, StepStarted
+from tests.cli.conftest import FakeBuild, Run
 
 
 def test_plain_is_a_line_per_event(run: Run, fake_build: FakeBuild) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from imagesmith.cli import options
-from imagesmith.cli.targets import is_spec, load
+from imagesmith.cli.targets import is_spec, load, settings
 from imagesmith.cli.terminal import answer, answer_json
 
 if TYPE_CHECKING:
-    from imagesmith.pipeline import Inspection
+    from imagesmith.inspection import Inspection
 
 __all__ = ["command"]
 
@@ -34,9 +34,9 @@ def command(target: str, *, as_json: bool) -> None:
     Takes a spec, or the name of an image. The values of env are shown with --json alone.
     """
     subject = load(target) if is_spec(target) else target
-    from imagesmith.pipeline import inspect  # noqa: PLC0415
+    from imagesmith.inspection import inspect  # noqa: PLC0415
 
-    found = inspect(subject)
+    found = inspect(subject, settings=settings())
     if as_json:
         answer_json(
             {
