@@ -65,7 +65,9 @@ Build = Callable[..., BuildResult]
 
 
 @pytest.fixture(scope="session")
-def make(environment: dict[str, str], engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
+def make(
+    environment: dict[str, str], engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Build]:
     """Build a spec on the rig; further keywords are variables. Images in the engine go at the end."""
     made: list[str] = []
     folder = tmp_path_factory.mktemp("project")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.live
 
 ENV = {
     "SPACES": "  two  words ",
-    "QUOTES": "it's \"quoted\" `id` $(id)",
+    "QUOTES": 'it\'s "quoted" `id` $(id)',
     "NEWLINES": "one\ntwo\r\n\tthree\n",
     "DOLLAR": "$HOME ${HOME} $$ ${HOME:-x}",
     "BACKSLASH": "a\\b\\\\n\\",
@@ -168,7 +168,9 @@ def test_apt_package_is_there(rich: BuildResult, engine: Engine) -> None:
     assert engine.run(rich.reference, options=("--entrypoint", "hello")) == "Hello, world!\n"
 
 
-def test_configuration_is_exactly_what_was_asked_for(rich: BuildResult, engine: Engine, spec: ImageSpec) -> None:
+def test_configuration_is_exactly_what_was_asked_for(
+    rich: BuildResult, engine: Engine, spec: ImageSpec
+) -> None:
     config = engine.config(rich.reference)
     assert config["Entrypoint"] == ["python", "app.py", "a b", "$HOME"]
     assert not config["Cmd"]

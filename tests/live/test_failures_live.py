@@ -81,7 +81,7 @@ def test_an_apt_package_that_does_not_exist(make: Build, engine: Engine) -> None
 
 
 def test_a_full_disk_is_said(make: Build, engine: Engine) -> None:
-    spec = ImageSpec(name="fulldisk", python_version="3.11", commands=["echo much > /dev/full"])
+    spec = ImageSpec(name="fulldisk", python_version="3.11", commands=["cp /etc/passwd /dev/full"])
     assert "the engine's disk is full" in str(failing(make, engine, spec))
 
 
@@ -96,12 +96,16 @@ def test_a_platform_the_base_lacks_is_refused(make: Build) -> None:
 
 
 def test_a_python_the_base_states_otherwise_is_refused(make: Build, rig: Rig) -> None:
-    with pytest.raises(FeatureUnsupported, match="carries python 3.11.* asks for 3.13"):
+    with pytest.raises(FeatureUnsupported, match=r"carries python 3\.11.* asks for 3\.13"):
         make(ImageSpec(name="mismatch", base_image=rig.images.python311, python_version="3.13"))
 
 
-def test_a_python_the_base_does_not_state_is_checked_in_the_build(make: Build, engine: Engine, rig: Rig) -> None:
-    error = failing(make, engine, ImageSpec(name="unstated", base_image=rig.images.debian, python_version="3.13"))
+def test_a_python_the_base_does_not_state_is_checked_in_the_build(
+    make: Build, engine: Engine, rig: Rig
+) -> None:
+    error = failing(
+        make, engine, ImageSpec(name="unstated", base_image=rig.images.debian, python_version="3.13")
+    )
     assert re.search(r"the base image carries python 3\.11\.\d+, the spec asks for 3\.13", error.message)
 
 
@@ -116,7 +120,9 @@ def test_a_user_that_is_not_in_the_base(make: Build, engine: Engine) -> None:
 
 
 def test_what_envd_cannot_do_is_refused_before_any_work(make: Build) -> None:
-    with pytest.raises(FeatureUnsupported, match="'conda_packages', 'builder_options'|cuda") as caught:
+    with pytest.raises(
+        FeatureUnsupported, match="cannot honour 'builder_options', 'conda_packages'"
+    ) as caught:
         make(ImageSpec(name="refused", conda_packages=["numpy"], builder_options={"x": "y"}))
     assert set(caught.value.fields) == {"conda_packages", "builder_options"}
 
@@ -124,7 +130,7 @@ def test_what_envd_cannot_do_is_refused_before_any_work(make: Build) -> None:
 def test_no_docker(make: Build, tmp_path: Path) -> None:
     nowhere = {"DOCKER_HOST": f"unix://{tmp_path / 'none.sock'}"}
     spec = ImageSpec(name="nodocker", python_version="3.11")
-    with pytest.raises(ExistenceUnknown, match="no such socket.*\n.*start Docker|no such socket"):
+    with pytest.raises(ExistenceUnknown, match="no such socket"):
         make(spec, variables=nowhere)
     with pytest.raises((BuilderNotReady, EngineError), match="no such socket"):
         make(spec, variables=nowhere, on_unknown="build")
@@ -132,13 +138,13 @@ def test_no_docker(make: Build, tmp_path: Path) -> None:
 
 def test_no_buildkit_at_the_address(make: Build) -> None:
     variables = {"IMAGESMITH_ENVD_ADDRESS": "tcp://127.0.0.1:9"}
-    with pytest.raises(BuilderNotReady, match="no BuildKit answers at tcp://127.0.0.1:9"):
+    with pytest.raises(BuilderNotReady, match=r"no BuildKit answers at tcp://127\.0\.0\.1:9"):
         make(ImageSpec(name="nobuildkit", python_version="3.11"), variables=variables)
 
 
 def test_an_unreachable_registry(make: Build, rig: Rig) -> None:
     spec = ImageSpec(name="unreachable", python_version="3.11", registry="127.0.0.1:9")
-    with pytest.raises(ExistenceUnknown, match="127.0.0.1:9"):
+    with pytest.raises(ExistenceUnknown, match=r"127\.0\.0\.1:9"):
         make(spec)
     assert make(spec, on_unknown="assume").digest == ""
 
@@ -208,7 +214,7 @@ def test_an_engine_that_dies_in_the_middle(make: Build, engine: Engine, rig: Rig
             if isinstance(event, StepStarted) and event.name.startswith("command:"):
                 wire.cut()
 
-        with pytest.raises((BuilderNotReady, EngineError), match="engine|Docker") as caught:
+        with pytest.raises((BuilderNotReady, EngineError), match=r"engine|Docker") as caught:
             make(spec, report=cut, variables={"DOCKER_HOST": host})
     assert caught.value.exit_code == 3
     assert engine.tags() == before
@@ -233,7 +239,9 @@ def test_interrupt_stops_the_build_on_the_engine_too(
     env = {**environment, "TMPDIR": str(temporary), "IMAGESMITH_CACHE_DIR": str(cache)}
     before = engine.tags()
     argv = [str(Path(sys.executable).parent / "imagesmith"), "build", "--progress", "plain", "image.py"]
-    with subprocess.Popen(argv, env=env, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as build:
+    with subprocess.Popen(
+        argv, env=env, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as build:
         deadline = time.monotonic() + 120
         while not running(f"^sleep {seconds}") and time.monotonic() < deadline:
             time.sleep(0.2)

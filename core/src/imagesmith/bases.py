@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -32,16 +33,22 @@ def resolve(spec: ImageSpec, reference: str, settings: Settings) -> Mapping[str,
     parsed = parse(reference)
     name = reference if local else (parsed.digest or parsed.tag or "latest")
     try:
-        store = _open(spec, reference, settings, local=local)
-        platforms = store.platforms(name)
-        if not platforms:
-            raise BaseImageError(
-                f"there is no base image {reference}", hint="check base_image (or IMAGESMITH_BASE_IMAGE)"
-            )
-        return {platform: _one(store, name, reference, platform, platforms, local) for platform in spec.platforms}
+        with contextlib.closing(_open(spec, reference, settings, local=local)) as store:
+            return _all(store, name, reference, spec.platforms, local=local)
     except StoreError as error:
         error.message = f"base image {reference}: {error.message}"
         raise
+
+
+def _all(
+    store: Store, name: str, reference: str, wanted: tuple[str, ...], *, local: bool
+) -> Mapping[str, BaseImage]:
+    platforms = store.platforms(name)
+    if not platforms:
+        raise BaseImageError(
+            f"there is no base image {reference}", hint="check base_image (or IMAGESMITH_BASE_IMAGE)"
+        )
+    return {platform: _one(store, name, reference, platform, platforms, local) for platform in wanted}
 
 
 def _one(
@@ -67,4 +74,6 @@ def _open(spec: ImageSpec, reference: str, settings: Settings, *, local: bool) -
     base = spec.base_image
     config = base.registry_config if isinstance(base, ImageSpec) else None
     parsed = parse(reference)
-    return open_repository(f"{parsed.registry}/{parsed.repository}", settings.env, config or spec.registry_config)
+    return open_repository(
+        f"{parsed.registry}/{parsed.repository}", settings.env, config or spec.registry_config
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TextIO
@@ -15,12 +14,12 @@ _KEEP = 50
 
 
 def log_path(folder: Path, name: str) -> Path:
-    """A new file name; the oldest logs beyond the last fifty are removed."""
+    """A new file name, ``name`` in it; the oldest logs beyond the last fifty are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in sorted(folder.glob("*.log"), key=lambda file: file.name)[: -_KEEP + 1]:
         old.unlink(missing_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    return folder / f"{stamp}-{time.time_ns() % 10**9:09d}-{re.sub(r'[^a-zA-Z0-9._-]+', '-', name)[:80]}.log"
+    return folder / f"{stamp}-{time.time_ns() % 10**9:09d}-{name[:80]}.log"
 
 
 class BuildLog:

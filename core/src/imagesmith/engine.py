@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,8 @@ class Probe:
 def probe(env: Mapping[str, str]) -> Probe:
     """Ask the engine for its version. Never raises."""
     try:
-        return Probe(f"{local_store(env).version()} at {engine_address(env)}")
+        with contextlib.closing(local_store(env)) as store:
+            return Probe(f"{store.version()} at {engine_address(env)}")
     except EngineError as error:
         return Probe(problem=error.message, hint=error.hint)
 
@@ -109,9 +111,7 @@ def registry_facts(
     return RegistryFacts(host, insecure, access.ca, access.login())
 
 
-def push(
-    store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFacts, locks: Path
-) -> str:
+def push(store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFacts, locks: Path) -> str:
     """Push the local image ``name`` under the repository's staging tag. Returns the manifest's digest.
 
     An engine pushes by name, and the staging tag is one for all builds on this machine: hence the lock.
@@ -126,7 +126,11 @@ def push(
     if login is not None and login.token:
         auth = {"identitytoken": login.token, "serveraddress": facts.host}
     elif login is not None:
-        auth = {"username": login.username or "", "password": login.password or "", "serveraddress": facts.host}
+        auth = {
+            "username": login.username or "",
+            "password": login.password or "",
+            "serveraddress": facts.host,
+        }
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / "push.lock"):
         store.publish(name, to.reference)

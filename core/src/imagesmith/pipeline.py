@@ -4,49 +4,42 @@ tag, lock, resolve the base, stage what was hashed, plan, build, finish, publish
 from __future__ import annotations
 
 import contextlib
-import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from imagesmith import features
 from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
-from imagesmith.builder import (
-    BaseImage,
-    Builder,
-    BuildPlan,
-    BuildRequest,
-    Environment,
-    LocalEngine,
-    RegistryRepository,
-)
-from imagesmith.errors import (
-    BuilderError,
-    BuilderNotReady,
-    ExistenceUnknown,
-    ImagesmithError,
-    StoreError,
-    UsageError,
-)
+from imagesmith.builder import BaseImage, Builder, BuildPlan, BuildRequest, Environment, LocalEngine
+from imagesmith.errors import BuilderNotReady, BuildFailed, ImagesmithError
 from imagesmith.events import Message, Phase, Reporter, silent
-from imagesmith.places import Place, place_for
-from imagesmith.settings import Settings, load_settings
+from imagesmith.existence import (
+    Existence,
+    OnUnknown,
+    base_reference,
+    current_settings,
+    exists,
+    reusable,
+    tag_for,
+)
+from imagesmith.places import STAGING, Place, place_for
+from imagesmith.settings import Settings
 from imagesmith.spec import ImageSpec
 
 if TYPE_CHECKING:
     from imagesmith.builder import Feature, Support
     from imagesmith.plugins import Plugins
+    from imagesmith.runner import Runner
     from imagesmith.sources import Staged
-    from imagesmith.stores import Store, StoredImage
+    from imagesmith.stores import StoredImage
 
-__all__ = ["BuildResult", "Existence", "OnUnknown", "build", "exists", "render"]
-
-OnUnknown: TypeAlias = Literal["error", "build", "assume"]
+__all__ = ["BuildResult", "Existence", "OnUnknown", "build", "exists", "make_builder", "render"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +58,6 @@ class BuildResult:
     log: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Existence:
-    """Whether an image stands under the reference: True, False, or None with the cause."""
-
-    found: bool | None
-    cause: str | None
-    reference: str
-    digest: str | None = None
-    builder: str = ""
-
-
-def exists(spec: ImageSpec, *, settings: Settings | None = None, push: bool | None = None) -> Existence:
-    """Ask the place where the spec's image would be published. Never raises for what a store answers."""
-    settings = settings or _settings()
-    from imagesmith.sources import digests  # noqa: PLC0415
-
-    place = place_for(spec, push=push, env=settings.env)
-    return _existence(place, _tag(spec, digests(spec), settings))
-
-
 def render(
     spec: ImageSpec,
     *,
@@ -95,18 +68,16 @@ def render(
     """What a build would do, one plan per platform. No engine, no network: the base stays unresolved."""
     from imagesmith.sources import listed  # noqa: PLC0415
 
-    settings = settings or _settings()
+    settings = settings or current_settings()
     plugins = plugins or _plugins(settings)
     chosen = _choose(spec, builder, settings, plugins)
-    place = place_for(spec, env=settings.env)
-    _check(spec, place, chosen, plugins)
-    staged = listed(spec)
-    local = isinstance(spec.base_image, ImageSpec) and not spec.base_image.registry
-    base = BaseImage(_base_reference(spec, settings), local=local)
-    requests = [
-        _request(spec, platform, base, place, staged, chosen.name, settings) for platform in spec.platforms
-    ]
-    return tuple(_plan(chosen, request) for request in requests)
+    with place_for(spec, env=settings.env) as place:
+        _check(spec, place, chosen, plugins)
+        staged = listed(spec)
+        local = isinstance(spec.base_image, ImageSpec) and not spec.base_image.registry
+        base = BaseImage(base_reference(spec, settings), local=local)
+        job = _Job(spec, chosen, place, settings, silent)
+        return tuple(job.plan(job.request(platform, base, staged, STAGING)) for platform in spec.platforms)
 
 
 def build(
@@ -138,44 +109,39 @@ def build(
     Raises:
         ImagesmithError: see ``imagesmith.errors``; nothing is published then.
     """
-    started = time.monotonic()
-    settings = settings or _settings()
-    plugins = plugins or _plugins(settings)
     from imagesmith.sources import digests  # noqa: PLC0415
 
+    started = time.monotonic()
+    settings = settings or current_settings()
+    plugins = plugins or _plugins(settings)
     chosen = _choose(spec, builder, settings, plugins)
-    place = place_for(spec, push=push, output=output, env=settings.env)
-    _check(spec, place, chosen, plugins)
+    with place_for(spec, push=push, output=output, env=settings.env) as place:
+        _check(spec, place, chosen, plugins)
+        before = digests(spec)
+        tag = tag_for(spec, before, settings)
+        reference = place.reference(tag)
 
-    before = digests(spec)
-    tag = _tag(spec, before, settings)
-    reference = place.reference(tag)
+        def result(digest: str, made_by: str, log: Path | None = None) -> BuildResult:
+            seconds = time.monotonic() - started
+            return BuildResult(reference, digest, spec.platforms, made_by, log is None, seconds, log)
 
-    def reusable() -> BuildResult | None:
-        return None if force else _reuse(spec, place, tag, on_unknown, started, report)
+        report(Phase("checking", reference))
+        if not force and (known := reusable(place, tag, on_unknown, report)):
+            return result(known.digest or "", known.builder)
+        from imagesmith.lock import locked  # noqa: PLC0415 - only a build needs it
 
-    report(Phase("checking", reference))
-    if found := reusable():
-        return found
-    from imagesmith.lock import locked  # noqa: PLC0415
-
-    cache = settings.cache_dir()
-    with locked(cache / "locks", reference, report), _scratch(spec.name) as scratch, _log(
-        cache, spec.name, report
-    ) as (log, report):
-        if found := reusable():  # the process we waited for has built it
-            return found
-        job = _Job(spec, chosen, place, settings, report)
-        built_by = f"{chosen.name} {chosen.version}"
-        try:
-            digest = job.run(scratch, before, tag, built_by, plugins, on_unknown)
-        except BuilderError as error:
-            if hasattr(error, "log") and error.log is None:
-                error.log = str(log)
-            raise
-    return BuildResult(
-        reference, digest, spec.platforms, built_by, reused=False, seconds=time.monotonic() - started, log=log
-    )
+        with locked(settings.cache_dir() / "locks", reference, report):
+            # whoever held the lock before may have built it
+            if not force and (known := reusable(place, tag, on_unknown, report)):
+                return result(known.digest or "", known.builder)
+            with _scratch() as scratch, _log(settings, spec, report) as (log, report):
+                job = _Job(spec, chosen, place, settings, report)
+                try:
+                    digest = job.run(scratch, before, tag, plugins, on_unknown)
+                except BuildFailed as error:
+                    error.log = error.log or str(log)
+                    raise
+                return result(digest, job.made_by, log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,60 +154,44 @@ class _Job:
     settings: Settings
     report: Reporter
 
+    @property
+    def made_by(self) -> str:
+        """``NAME VERSION``."""
+        return f"{self.builder.name} {self.builder.version}"
+
     def run(
         self,
         scratch: Path,
         before: Mapping[str, str],
         tag: str,
-        built_by: str,
         plugins: Plugins,
         on_unknown: OnUnknown,
     ) -> str:
         """The digest that was published."""
-        from imagesmith import bases, finish, sources  # noqa: PLC0415
+        from imagesmith import bases, sources  # noqa: PLC0415
 
-        readiness = self.builder.ready()
-        if not readiness.ok:
-            raise BuilderNotReady(
-                f"the {self.builder.name} builder cannot build on this machine: {readiness.problem}",
-                builder=self.builder.name,
-                hint=readiness.hint,
-            )
-        self.report(Phase("resolving", _base_reference(self.spec, self.settings)))
-        reference = _base_reference(self.spec, self.settings)
+        self._check_readiness()
         if isinstance(self.spec.base_image, ImageSpec):
             reference = self._build_base(self.spec.base_image, plugins, on_unknown)
+        else:
+            reference = base_reference(self.spec, self.settings)
+        self.report(Phase("resolving", reference))
         resolved = bases.resolve(self.spec, reference, self.settings)
 
         self.report(Phase("staging"))
         staged = sources.stage(self.spec, scratch / "staged")
         sources.check_unchanged(before, staged)
-        requests = [
-            _request(self.spec, platform, resolved[platform], self.place, staged, self.builder.name, self.settings)
-            for platform in self.spec.platforms
-        ]
-        plans = [_plan(self.builder, request) for request in requests]
+        for note in staged.notes:
+            self.report(Message(note))
 
-        images: list[StoredImage] = []
+        staging = f"{STAGING}-{scratch.name.rpartition('-')[2].lower()}"
+        requests = [
+            self.request(platform, resolved[platform], staged, staging) for platform in self.spec.platforms
+        ]
+        plans = [self.plan(request) for request in requests]
         store = self.place.store()
         try:
-            for plan in plans:
-                self.report(Phase("building", f"{plan.request.platform} with {built_by}"))
-                built = self.builder.build(plan, self.report)
-                self.report(Phase("finishing", built.digest))
-                images.append(
-                    finish.finish(
-                        store,
-                        built.digest,
-                        base=plan.request.base,
-                        spec=self.spec,
-                        contribution=built.contributed,
-                        tag=tag,
-                        builder=built_by,
-                        version=__version__,
-                        platform=plan.request.platform,
-                    )
-                )
+            images = [self._one(plan, tag) for plan in plans]
             self.report(Phase("publishing", self.place.reference(tag)))
             digest = images[0].digest if len(images) == 1 else store.write_index(images)
             store.publish(digest, self.place.publish_name(tag))
@@ -250,6 +200,52 @@ class _Job:
                 if isinstance(request.destination, LocalEngine):
                     store.discard(request.destination.reference)
         return digest
+
+    def _one(self, plan: BuildPlan, tag: str) -> StoredImage:
+        """Build and finish one platform."""
+        from imagesmith.finish import finish  # noqa: PLC0415
+
+        self.report(Phase("building", f"{plan.request.platform} with {self.made_by}"))
+        built = self.builder.build(plan, self.report)
+        self.report(Phase("finishing", built.digest))
+        return finish(
+            self.place.store(),
+            built.digest,
+            base=plan.request.base,
+            spec=self.spec,
+            contribution=built.contributed,
+            tag=tag,
+            builder=self.made_by,
+            version=__version__,
+            platform=plan.request.platform,
+        )
+
+    def request(self, platform: str, base: BaseImage, staged: Staged, staging: str) -> BuildRequest:
+        """What the builder is told."""
+        return BuildRequest(
+            spec=self.spec,
+            platform=platform,
+            base=base,
+            destination=self.place.destination(staging),
+            staged=staged,
+            secrets=staged.secrets,
+            options=self.settings.options.get(self.builder.name, FrozenMap()),
+        )
+
+    def plan(self, request: BuildRequest) -> BuildPlan:
+        """The builder's plan, once it has nothing against the request."""
+        if reasons := self.builder.refusals(request):
+            raise features.refusal(self.builder.name, reasons)
+        return self.builder.plan(request)
+
+    def _check_readiness(self) -> None:
+        readiness = self.builder.ready()
+        if not readiness.ok:
+            raise BuilderNotReady(
+                f"the {self.builder.name} builder cannot build on this machine: {readiness.problem}",
+                builder=self.builder.name,
+                hint=readiness.hint,
+            )
 
     def _build_base(self, base: ImageSpec, plugins: Plugins, on_unknown: OnUnknown) -> str:
         self.report(Message(f"the base image is a spec: {base.name}"))
@@ -265,8 +261,16 @@ class _Job:
         return result.reference
 
 
-def _settings() -> Settings:
-    return load_settings(Path.cwd(), dict(os.environ))
+def make_builder(plugins: Plugins, name: str, settings: Settings, runner: Runner) -> Builder:
+    """The builder of that name, given what it may touch."""
+    return plugins.load(name).factory(
+        Environment(
+            runner=runner,
+            env=settings.env,
+            cache_dir=settings.cache_dir() / name,
+            options=settings.options.get(name, FrozenMap()),
+        )
+    )
 
 
 def _plugins(settings: Settings) -> Plugins:
@@ -283,109 +287,22 @@ def _choose(spec: ImageSpec, argument: str | None, settings: Settings, plugins: 
     return make_builder(plugins, name, settings, SubprocessRunner())
 
 
-def make_builder(plugins: Plugins, name: str, settings: Settings, runner: object) -> Builder:
-    """The builder of that name, given what it may touch."""
-    entry = plugins.load(name)
-    return entry.factory(
-        Environment(
-            runner=runner,  # type: ignore[arg-type]
-            env=settings.env,
-            cache_dir=settings.cache_dir() / name,
-            options=settings.options.get(name, FrozenMap()),
-        )
-    )
-
-
 def _check(spec: ImageSpec, place: Place, builder: Builder, plugins: Plugins) -> None:
     def others() -> Mapping[str, Mapping[Feature, Support]]:
+        from imagesmith.runner import SubprocessRunner  # noqa: PLC0415
+
         tables: dict[str, Mapping[Feature, Support]] = {}
         for name in plugins.names():
             with contextlib.suppress(ImagesmithError):
-                tables[name] = make_builder(plugins, name, Settings(), None).features
+                tables[name] = make_builder(plugins, name, Settings(), SubprocessRunner()).features
         return tables
 
     features.check(spec, place.destination(), builder=builder.name, features=builder.features, others=others)
 
 
-def _request(
-    spec: ImageSpec,
-    platform: str,
-    base: BaseImage,
-    place: Place,
-    staged: Staged,
-    builder: str,
-    settings: Settings,
-) -> BuildRequest:
-    return BuildRequest(
-        spec=spec,
-        platform=platform,
-        base=base,
-        destination=place.destination(),
-        staged=staged,
-        secrets=staged.secrets,
-        options=settings.options.get(builder, FrozenMap()),
-    )
-
-
-def _plan(builder: Builder, request: BuildRequest) -> BuildPlan:
-    if reasons := builder.refusals(request):
-        raise features.refusal(builder.name, reasons)
-    return builder.plan(request)
-
-
-def _tag(spec: ImageSpec, digests: Mapping[str, str], settings: Settings) -> str:
-    from imagesmith.identity import content_tag  # noqa: PLC0415
-
-    return content_tag(spec, digests=digests, default_base=settings.default_base(spec))
-
-
-def _base_reference(spec: ImageSpec, settings: Settings) -> str:
-    base = spec.base_image
-    if isinstance(base, ImageSpec):
-        return base.image_name()
-    return base or settings.default_base(spec)
-
-
-def _existence(place: Place, tag: str) -> Existence:
-    reference = place.reference(tag)
-    try:
-        image = place.find(tag)
-    except StoreError as error:
-        return Existence(None, str(error), reference)
-    if image is None:
-        return Existence(False, None, reference)
-    return Existence(True, None, reference, digest=image.digest, builder=image.builder)
-
-
-def _reuse(
-    spec: ImageSpec, place: Place, tag: str, on_unknown: OnUnknown, started: float, report: Reporter
-) -> BuildResult | None:
-    known = _existence(place, tag)
-    reference = known.reference
-    if known.found is None:
-        if on_unknown == "error":
-            raise ExistenceUnknown(
-                f"cannot tell whether {reference} exists: {known.cause}",
-                hint="mend the cause, or say what to do: on_unknown='build' or 'assume' (--on-unknown)",
-            )
-        report(Message(f"cannot tell whether {reference} exists: {known.cause}", "warning"))
-        if on_unknown == "build":
-            return None
-    if known.found is False:
-        return None
-    return BuildResult(
-        reference,
-        known.digest or "",
-        spec.platforms,
-        known.builder,
-        reused=True,
-        seconds=time.monotonic() - started,
-    )
-
-
 @contextlib.contextmanager
-def _scratch(name: str) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=f"imagesmith-{name.replace('/', '-')}-"))
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="imagesmith-"))
     try:
         yield folder
     finally:
@@ -393,10 +310,11 @@ def _scratch(name: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _log(cache: Path, name: str, report: Reporter) -> Iterator[tuple[Path, Reporter]]:
+def _log(settings: Settings, spec: ImageSpec, report: Reporter) -> Iterator[tuple[Path, Reporter]]:
     from imagesmith.buildlog import BuildLog, log_path  # noqa: PLC0415
 
-    log = BuildLog(log_path(cache / "logs", name), report)
+    name = re.sub(r"[^a-z0-9._-]+", "-", spec.name)
+    log = BuildLog(log_path(settings.cache_dir() / "logs", name), report)
     try:
         yield log.path, log
     finally:

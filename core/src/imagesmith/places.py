@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from imagesmith.builder import Destination, LayoutFolder, LocalEngine, RegistryRepository
 from imagesmith.errors import EngineError, UsageError
@@ -82,6 +82,14 @@ class Place:
 
                 return LayoutStore(path)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
     def find(self, tag: str) -> Found | None:
         """The published image, or None when there is none. Raises StoreError when it cannot be told."""
         if isinstance(self._target, LayoutFolder) and not (self._target.path / "index.json").exists():
@@ -108,7 +116,9 @@ def place_for(
     from imagesmith.stores.reference import repository_for  # noqa: PLC0415
 
     if push and not spec.registry:
-        raise UsageError("push was asked for, but the spec names no registry", hint="set registry= in the spec")
+        raise UsageError(
+            "push was asked for, but the spec names no registry", hint="set registry= in the spec"
+        )
     if push and output is not None:
         raise UsageError("push and output exclude each other", hint="leave one of them out")
     name = repository_for(spec.registry, spec.name)

@@ -79,7 +79,11 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
             options[key] = {name.replace("-", "_"): item for name, item in value.items()}
         elif key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "known: base-image, builder, and a table per builder"
+            hint = (
+                f"did you mean '{near[0]}'?"
+                if near
+                else "known: base-image, builder, and a table per builder"
+            )
             raise UsageError(f"{file}: [tool.imagesmith] has no setting '{key}'", hint=hint)
         elif not isinstance(value, str):
             raise UsageError(f"{file}: tool.imagesmith.{key}: expected text, got {type(value).__name__}")
@@ -88,7 +92,9 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
             builder, _, option = key.removeprefix(_PREFIX).lower().partition("_")
             if builder and option:
                 options.setdefault(builder, {})[option] = text
-    blocked = tuple(part for part in env.get("IMAGESMITH_BLOCKED_BUILDERS", "").replace(",", " ").split() if part)
+    blocked = tuple(
+        part for part in env.get("IMAGESMITH_BLOCKED_BUILDERS", "").replace(",", " ").split() if part
+    )
     return Settings(
         base_image=env.get("IMAGESMITH_BASE_IMAGE") or _text(table.get("base-image")),
         builder_env=env.get("IMAGESMITH_BUILDER") or None,

@@ -82,6 +82,9 @@ class MemoryStore:
         """See Store."""
         self.tags.pop(ref, None)
 
+    def close(self) -> None:
+        """See Store."""
+
     def _put(self, document: JSON) -> str:
         digest = digest_of(encode(document))
         self._documents[digest] = document

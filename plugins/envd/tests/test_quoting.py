@@ -34,7 +34,9 @@ def test_a_script_reaches_bash_byte_for_byte(text: str) -> None:
     assert shlex.split(line) == ["bash", "-c", f"set -euo pipefail\n{text}"]
 
 
-@pytest.mark.parametrize("text", ["a 'b' \"c\"", "$(touch /x)`id`", "tab\tnew\nline\\", "🚀\xa0é", "%s # no comment"])
+@pytest.mark.parametrize(
+    "text", ["a 'b' \"c\"", "$(touch /x)`id`", "tab\tnew\nline\\", "🚀\xa0é", "%s # no comment"]
+)
 def test_bash_prints_what_was_quoted(text: str) -> None:
     script = evaluate(quoting.starlark(quoting.in_run(f"printf %s {shlex.quote(text)}")))
     argv = shlex.split(f"bash -c '{script}'")

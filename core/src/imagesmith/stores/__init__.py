@@ -56,3 +56,6 @@ class Store(Protocol):
 
     def discard(self, ref: str) -> None:
         """Forget a staging name, as far as this store can; never raises."""
+
+    def close(self) -> None:
+        """Let go of connections; the store must not be used again."""

@@ -112,6 +112,9 @@ class LayoutStore:
                 for digest in set(self._documents(found)) - kept:
                     self._path(digest).unlink(missing_ok=True)
 
+    def close(self) -> None:
+        """See Store: nothing is held open."""
+
     def put_blob(self, data: bytes) -> str:
         """Write one blob, if it does not stand there. Returns its digest."""
         digest = digest_of(data)

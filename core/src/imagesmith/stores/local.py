@@ -26,6 +26,7 @@ __all__ = ["Endpoint", "LocalStore", "connect", "endpoint"]
 
 JSON = Mapping[str, object]
 
+_PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _CONTAINERD = ["driver-type", "io.containerd.snapshotter.v1"]
 
 
@@ -130,6 +131,10 @@ class LocalStore:
         if digest is None:
             raise EngineError(f"the engine pushed {reference} without naming a digest")
         return str(digest)
+
+    def close(self) -> None:
+        """See Store."""
+        self._client.close()
 
     def _inspect(self, ref: str) -> dict[str, Any] | None:
         from docker.errors import ImageNotFound, NotFound  # noqa: PLC0415 - costs 0.2 s

@@ -68,7 +68,11 @@ class EnvdBuilder:
     def _binary(self) -> str | None:
         """The envd beside this Python, else the one on PATH."""
         beside = Path(sysconfig.get_path("scripts")) / "envd"
-        return str(beside) if os.access(beside, os.X_OK) else shutil.which("envd", path=self._environment.env.get("PATH"))
+        return (
+            str(beside)
+            if os.access(beside, os.X_OK)
+            else shutil.which("envd", path=self._environment.env.get("PATH"))
+        )
 
     def ready(self) -> Readiness:
         """The envd binary, and an answer from the engine."""
@@ -155,7 +159,9 @@ class EnvdBuilder:
             except ToolMissing as error:
                 raise BuilderNotReady(str(error), builder=self.name, hint="pip install envd") from error
             if done.returncode != 0:
-                raise explain(progress, done.returncode, self._address or engine.engine_address(self._environment.env))
+                raise explain(
+                    progress, done.returncode, self._address or engine.engine_address(self._environment.env)
+                )
             return Built(request.destination, self._leave(request, folder, progress), plan.contributed)
 
     @contextlib.contextmanager
@@ -164,8 +170,10 @@ class EnvdBuilder:
         if not request.base.local:
             yield request.base.pinned
             return
-        store = engine.local_store(self._environment.env)
-        with localbase.serve(request.base.config) as host:
+        with (
+            contextlib.closing(engine.local_store(self._environment.env)) as store,
+            localbase.serve(request.base.config) as host,
+        ):
             name = f"{host}/imagesmith-base:{request.spec.id}"
             store.publish(request.base.reference, name)
             try:
@@ -220,20 +228,22 @@ class EnvdBuilder:
             if progress.digest is None:
                 raise BuilderNotReady("envd pushed no image", builder=self.name, hint="see the log")
             return progress.digest
-        store = engine.local_store(self._environment.env)
         local = _local_name(request, folder)
-        image = store.read(local, request.platform)
-        if image is None:
-            raise BuilderNotReady("envd left no image in the engine", builder=self.name, hint="see the log")
-        if isinstance(request.destination, LocalEngine):
-            return image.digest
-        facts = engine.registry_facts(
-            request.destination.repository, self._environment.env, request.spec.registry_config
-        )
-        try:
-            return engine.push(store, local, request.destination, facts, self._environment.cache_dir)
-        finally:
-            store.discard(local)
+        with contextlib.closing(engine.local_store(self._environment.env)) as store:
+            image = store.read(local, request.platform)
+            if image is None:
+                raise BuilderNotReady(
+                    "envd left no image in the engine", builder=self.name, hint="see the log"
+                )
+            if not isinstance(request.destination, RegistryRepository):
+                return image.digest
+            facts = engine.registry_facts(
+                request.destination.repository, self._environment.env, request.spec.registry_config
+            )
+            try:
+                return engine.push(store, local, request.destination, facts, self._environment.cache_dir)
+            finally:
+                store.discard(local)
 
     def _registries(self, request: BuildRequest, base: str) -> list[RegistryFacts]:
         """The base's registry, and the one that is pushed to."""

@@ -37,7 +37,10 @@ def explain(progress: Progress, returncode: int, where: str) -> ImagesmithError:
     step, tail = progress.step(), progress.tail()
     fatal = _fatal(progress)
     text = "\n".join((*tail, progress.error, fatal))
-    own = next((line.removeprefix("imagesmith: ") for line in reversed(tail) if line.startswith("imagesmith: ")), None)
+    own = next(
+        (line.removeprefix("imagesmith: ") for line in reversed(tail) if line.startswith("imagesmith: ")),
+        None,
+    )
     if progress.failed is None or step is None:
         if _ENGINE.search(text) or (not fatal and not progress.failed):
             return BuilderNotReady(

@@ -49,7 +49,9 @@ class Seed:
         else:
             scheme, _, rest = self._address.partition("://")
             argv += ["--builder", scheme, "--builder-address", rest]
-        done = self._runner.run(argv, env={**env, "HOME": str(home)}, cwd=home, on_line=lambda line, stream: None)
+        done = self._runner.run(
+            argv, env={**env, "HOME": str(home)}, cwd=home, on_line=lambda line, stream: None
+        )
         if done.returncode != 0:
             raise BuilderNotReady(
                 "envd could not set up its context: " + " ".join(done.tail[-3:]),

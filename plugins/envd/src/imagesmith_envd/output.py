@@ -24,6 +24,7 @@ class Progress:
     def __init__(self, steps: Sequence[Step], report: Reporter) -> None:
         self._known = {f"# {step.key}": step for step in steps}
         self._announced: str | None = None
+        self._over = False
         self._report = report
         self._steps: dict[str, Step | None] = {}
         self._names: dict[str, str] = {}
@@ -40,6 +41,9 @@ class Progress:
         if stream == "stderr":
             if "level=fatal" in text or "level=" not in text:
                 self.fatal.append(text)
+            return
+        self._over = self._over or text == "------"
+        if self._over:  # what follows is said again
             return
         match = _LINE.match(text)
         if self._announced is not None:

@@ -62,7 +62,11 @@ def render(request: BuildRequest) -> Rendered:
         _files(request),
         *_commands(request, command_files),
         # envd leaves its working folder in the image; only a group that does not mount it can remove it
-        Step("clean-up", "clean up", f"cd /\nrmdir {MOUNT} 2>/dev/null || true\nrmdir /home/envd 2>/dev/null || true"),
+        Step(
+            "clean-up",
+            "clean up",
+            f"cd /\nrmdir {MOUNT} 2>/dev/null || true\nrmdir /home/envd 2>/dev/null || true",
+        ),
     )
     lines = ["# syntax=v1", "", "", "def build():"]
     lines.append(f"    base(image={starlark(request.base.pinned)}, dev=False)")
@@ -171,7 +175,7 @@ def _with_secret_files(request: BuildRequest) -> str:
         path, saved = shlex.quote(target), f"/tmp/imagesmith-saved-{number}"  # noqa: S108 - in the image
         folder = shlex.quote(target.rpartition("/")[0] or "/")
         lines += [
-            f"made_{number}=$(d={folder}; while [ ! -d \"$d\" ]; do printf \"%s\\n\" \"$d\"; d=$(dirname \"$d\"); done)",
+            f'made_{number}=$(d={folder}; while [ ! -d "$d" ]; do printf "%s\\n" "$d"; d=$(dirname "$d"); done)',
             f"mkdir -p {folder}",
             f"if [ -e {path} ]; then mv {path} {saved}; fi",
             f"cp {MOUNT}/secret/pip_secret_mounts-{number} {path}",
@@ -183,7 +187,7 @@ def _with_secret_files(request: BuildRequest) -> str:
             lines += [
                 f"  rm -f {path}",
                 f"  if [ -e {saved} ]; then mv {saved} {path}; fi",
-                f"  printf \"%s\" \"$made_{number}\" | while IFS= read -r d; do rmdir \"$d\" 2>/dev/null || true; done",
+                f'  printf "%s" "$made_{number}" | while IFS= read -r d; do rmdir "$d" 2>/dev/null || true; done',
             ]
         lines += ["}", "trap restore EXIT"]
     return "".join(line + "\n" for line in lines)
