@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from imagesmith.errors import AuthenticationFailed, RegistryError
 from imagesmith.stores import Store
+from imagesmith.stores.credentials import Login, RegistryAccess
 from imagesmith.stores.registry import RegistryStore, open_repository
 from tests.core import fake_registry as fakes
 from tests.core.fake_registry import FakeRegistry
@@ -47,6 +50,13 @@ def test_it_is_a_store(opened: Open) -> None:
     store: Store = opened()
     assert store.platforms("nothing") == ()
     assert store.read("nothing") is None
+
+
+def test_urllib3_is_loaded_only_to_talk_to_a_registry() -> None:
+    modules = "places, stores, stores.reference, stores.credentials".replace(", ", ", imagesmith.")
+    code = f"import sys, imagesmith.{modules}; print({{'urllib3', 'docker', 'requests'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
 
 
 def test_existence_takes_one_request(fake: FakeRegistry, opened: Open) -> None:
@@ -312,8 +322,6 @@ def test_a_mirror_is_read_first_and_the_registry_is_the_truth(tmp_path: Path) ->
 def test_access_denied_at_publishing_is_not_taken_for_a_standing_tag() -> None:
     with fakes.running("basic") as fake:
         first, second = fake.add_image("me/app", "1"), fake.add_image("me/app", env="A=2")
-        from imagesmith.stores.credentials import Login, RegistryAccess
-
         access = RegistryAccess(login=lambda: Login("bob", fake.users["bob"]))
         with RegistryStore(f"{fake.host}/me/app", access) as store:
             store.publish(first, "1")
