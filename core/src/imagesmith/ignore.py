@@ -1,5 +1,6 @@
 """Which files of a tree stay out of the image: built-in rules, then those of the tree's own ignore file.
 
+An exception (``!``) brings back what is built in when it says so by name, such as ``!.git``.
 ``.imagesmithignore`` speaks gitignore (by pathspec): a pattern means the entry it names, and what lies in
 an ignored folder cannot come back. ``.dockerignore`` speaks Docker's dialect: patterns start at the root, a
 pattern also means all below what it names, and the last pattern that matches decides.
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -46,6 +48,8 @@ class _Rule:
     regex: re.Pattern[str]
     ignores: bool
     text: str
+    everything: bool = False
+    """it consists of wildcards: as an exception (``!*/``) it does not bring back what is built in"""
     fixed: str = ""
     """the folders the pattern starts with, up to its first wildcard, each with a slash (Docker's only)"""
 
@@ -69,7 +73,7 @@ class Rules:
         path = path.replace("\n", "\0")  # "." and "$" treat line ends apart; names hold no NUL
         if not self.docker:
             rule = self._named_by(path, folder=folder)
-            if rule is None:
+            if rule is None or (rule.everything and not rule.ignores):
                 return Verdict.DROP if own else Verdict.KEEP
             return Verdict.DROP if rule.ignores else Verdict.NAMED
         left_out = own or inside
@@ -77,7 +81,7 @@ class Rules:
             if match := rule.regex.match(path):
                 if rule.ignores:
                     return self._below(path, folder=folder, named=False)
-                if not match.lastindex:
+                if not match.lastindex and not rule.everything:
                     return Verdict.NAMED
                 left_out = own
                 break
@@ -161,11 +165,12 @@ def git_rules(text: str, file: str = IGNORE_FILE) -> Rules:
     rules = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
-            (pattern,) = GitIgnoreSpec.from_lines([line.rstrip("\r") or "#"]).patterns
-        except ValueError as error:
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # "[[]" is a fine pattern
+                (pattern,) = GitIgnoreSpec.from_lines([line.rstrip("\r") or "#"]).patterns
+        except (ValueError, re.error) as error:
             raise _malformed(file, number, line) from error
         if pattern.include is not None and pattern.regex is not None:
-            rules.append(_Rule(pattern.regex, pattern.include, line.strip()))
+            rules.append(_Rule(pattern.regex, pattern.include, line.strip(), _is_everything(line.strip())))
     return Rules(tuple(rules), file=file)
 
 
@@ -185,8 +190,12 @@ def docker_rules(text: str, file: str = DOCKER_FILE) -> Rules:
             raise _malformed(file, number, line)
         fixed = re.match(r"(?:[^*?\[\\/]+(?:/|\Z))*", cleaned)
         start = fixed[0].rstrip("/") + "/" if fixed and fixed[0] else ""
-        rules.append(_Rule(regex, ignores, pattern, start))
+        rules.append(_Rule(regex, ignores, pattern, _is_everything(pattern), start))
     return Rules(tuple(rules), docker=True, file=file)
+
+
+def _is_everything(pattern: str) -> bool:
+    return not pattern.strip("!*?/")
 
 
 def _malformed(file: str, number: int, line: str) -> SourceError:
@@ -201,7 +210,7 @@ def _docker_regex(pattern: str) -> re.Pattern[str] | None:
     rest = pattern
     while rest:
         if wildcard := re.match(r"\*\*/?", rest):
-            out.append("(?:.*/)?" if wildcard.end() < len(rest) else ".+")
+            out.append("(?:.*/)?" if wildcard.end() < len(rest) else ".*")
             rest = rest[wildcard.end() :]
         elif bracket := re.match(r"\[(\^?)((?:\\.|[^\]\\])+)\]", rest):
             members = _members(bracket[2])
