@@ -244,9 +244,10 @@ def test_an_exception_for_everything_does_not_bring_back_what_is_built_in(tmp_pa
 
 
 GIT = shutil.which("git")
-TELLING = """
+TELLING = r"""
 * */ !*/ /* !/src build build/ !build/ !build/keep build/* docs/** *.md !*.md **/build !docs/build
-docs/**/README.md /a !a [ab] [!b]* [[]a #x \#x src/util/** !src/util/web/ node_modules ** !**/foo ? b.lo[f-h] [
+docs/**/README.md /a !a [ab] [!b]* [[]a #x \#x src/util/** !src/util/web/ node_modules ** !**/foo ?
+b.lo[f-h] [
 """
 PATTERNS = st.one_of(
     st.sampled_from([*TELLING.split(), "a b", "a\\ b", "a ", ""]),
