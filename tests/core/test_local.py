@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesmith.errors import AuthenticationFailed, EngineError, RegistryUnreachable
+from imagesmith.errors import AuthenticationFailed, EngineError, RegistryError, RegistryUnreachable
 from imagesmith.stores import _archive, _manifests
 from imagesmith.stores._documents import descriptor, digest_of, encode, same_platform
 from imagesmith.stores.local import _push_error, connect, endpoint
@@ -247,4 +247,6 @@ def test_what_a_push_answers_says_where_to_look() -> None:
     gone = _push_error(name, "dial tcp 127.0.0.1:5000: connect: connection refused", False)
     assert isinstance(gone, RegistryUnreachable)
     other = _push_error(name, "manifest blob unknown", False)
-    assert (type(other).__name__, other.registry) == ("RegistryError", "127.0.0.1:5000")
+    assert type(other) is RegistryError
+    absent = _push_error(name, "tag does not exist: 127.0.0.1:5000/a:b", False)
+    assert isinstance(absent, EngineError)

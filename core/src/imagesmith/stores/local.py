@@ -13,7 +13,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from imagesmith.errors import AuthenticationFailed, EngineError, RegistryError, RegistryUnreachable
+from imagesmith.errors import (
+    AuthenticationFailed,
+    EngineError,
+    RegistryError,
+    RegistryUnreachable,
+    StoreError,
+)
 from imagesmith.stores import StoredImage
 from imagesmith.stores._archive import classic_archive, layout_archive
 from imagesmith.stores._documents import digest_of, encode, reconfigured, same_platform
@@ -102,6 +108,10 @@ class LocalStore:
             if found is not None and not (ref == found["Id"] and found.get("RepoTags")):
                 self.remove(ref)
 
+    def close(self) -> None:
+        """Close the connections to the engine."""
+        self._client.close()
+
     def remove(self, ref: str) -> None:
         """Untag, and delete the image if that was its last name; by id: delete it."""
         with speaking(f"remove {ref}"):
@@ -117,24 +127,20 @@ class LocalStore:
             AuthenticationFailed, RegistryUnreachable, RegistryError: the registry's answer.
         """
         repository, name = _split(reference)
-        digest = None
+        digest = refusal = None
         with speaking(f"push {reference}"):
-            events = self._client.push(
+            # read to its end also after an error: the client library closes the connection only there
+            for event in self._client.push(
                 repository, tag=name, stream=True, decode=True, auth_config=dict(auth or {})
-            )
-            for event in events:
-                if "error" in event:
-                    raise _push_error(reference, str(event["error"]), bool(auth))
-                # only the classic image store sends it as data; both say it
-                said = re.search(r"digest: (sha256:[0-9a-f]{64})", str(event.get("status")))
-                digest = said[1] if said else digest
+            ):
+                refusal = refusal or event.get("error")
+                if named := _PUSHED.search(str(event.get("status", ""))):
+                    digest = named[1]
+        if refusal is not None:
+            raise _push_error(reference, str(refusal), bool(auth))
         if digest is None:
             raise EngineError(f"the engine pushed {reference} without naming a digest")
-        return str(digest)
-
-    def close(self) -> None:
-        """See Store."""
-        self._client.close()
+        return digest
 
     def _inspect(self, ref: str) -> dict[str, Any] | None:
         from docker.errors import ImageNotFound, NotFound  # noqa: PLC0415 - costs 0.2 s
@@ -160,9 +166,9 @@ class LocalStore:
     def _load(self, archive: bytes) -> None:
         doing = "load an image configuration"
         with speaking(doing):
-            for event in self._client.load_image(archive):
-                if "error" in event:
-                    raise refused(doing, str(event["error"]))
+            refusals = [event["error"] for event in self._client.load_image(archive) if "error" in event]
+        if refusals:
+            raise refused(doing, str(refusals[0]))
 
     def _manifest(self, image: StoredImage) -> JSON:
         from imagesmith.stores._manifests import pushed_manifest, saved_manifest  # noqa: PLC0415 - rare
@@ -207,7 +213,7 @@ def _split(reference: str) -> tuple[str, str]:
     return (head, tag) if colon and "/" not in tag else (reference, "latest")
 
 
-def _push_error(reference: str, why: str, with_login: bool) -> RegistryError:
+def _push_error(reference: str, why: str, with_login: bool) -> StoreError:
     registry = reference.partition("/")[0]
     text = f"the engine cannot push {reference}: {why}"
     if re.search(r"unauthorized|authentication required|no basic auth|denied|forbidden", why, re.IGNORECASE):
@@ -216,4 +222,6 @@ def _push_error(reference: str, why: str, with_login: bool) -> RegistryError:
     if re.search(r"refused|no such host|timeout|deadline|gave HTTP response|x509|certificate", why):
         hint = "the engine talks to the registry, not this process: it needs the address and the certificate"
         return RegistryUnreachable(text, registry=registry, hint=hint)
+    if "does not exist" in why:
+        return refused(f"push {reference}", why)
     return RegistryError(text, registry=registry)
