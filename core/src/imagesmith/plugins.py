@@ -190,7 +190,8 @@ def choose(
         return next(iter(installed))
     if not installed:
         raise PluginError(
-            "no builder is installed", hint=f"pip install imagesmith-{DEFAULT_BUILDER} (the default one)"
+            "no builder is installed, or IMAGESMITH_BLOCKED_BUILDERS blocks all that are",
+            hint=f"pip install imagesmith-{DEFAULT_BUILDER} (the default one)",
         )
     raise UsageError(
         f"several builders are installed, and nothing says which one to use: {', '.join(sorted(installed))}",
@@ -227,8 +228,10 @@ def _only(claims: list[_Claim]) -> _Claim:
 def _unknown(name: str, installed: Collection[str]) -> UnknownBuilder:
     near = difflib.get_close_matches(name, installed, n=1)
     listed = f"installed: {', '.join(installed)}" if installed else "none is installed"
-    install = f"pip install imagesmith-{name}"
-    hint = f"did you mean '{near[0]}'? If not: {install}" if near else install
+    # a misspelt name gets no install command: a stranger may have taken it in the index
+    hint = (
+        f"did you mean '{near[0]}'?" if near else f"if there is such a builder: pip install imagesmith-{name}"
+    )
     return UnknownBuilder(f"no builder is named '{name}'; {listed}", hint=hint)
 
 

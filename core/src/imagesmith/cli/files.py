@@ -20,7 +20,7 @@ __all__ = ["command"]
 @options.as_json
 @options.debug
 def command(target: str, *, as_json: bool) -> None:
-    """List the files that enter the image, by their paths in it: sources, copied files, requirements.
+    """List the files that enter the image, by their paths below the work directory.
 
     With --json also the digests that the tag is made of.
     """
