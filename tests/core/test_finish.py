@@ -116,6 +116,25 @@ def test_history_alone_is_a_reason_to_write(store: MemoryStore) -> None:
     assert "hunter2" not in repr(image.config)
 
 
+def test_a_history_that_cannot_be_read_is_written_anew() -> None:
+    """As of an image in the containerd store that is not unpacked: what it holds might be a secret."""
+
+    class Untold(MemoryStore):
+        def read(self, ref: str, platform: str | None = None) -> StoredImage | None:
+            image = super().read(ref, platform)
+            assert image is not None
+            untold = {key: value for key, value in image.config.items() if key != "history"}
+            return StoredImage(image.digest, untold, image.manifest)
+
+    store = Untold()
+    config = wanted(BASE, SPEC, CONTRIBUTION, tag="t1", builder="envd 0.1.0", version="0.1.0")
+    built = store.add({**LEFT, "config": config})
+    image = MemoryStore.read(store, finished(store, built).digest)
+    assert image is not None
+    assert image.digest != built
+    assert "hunter2" not in repr(image.config)
+
+
 def test_a_store_that_changes_what_is_written_is_found_out() -> None:
     class Forgetful(MemoryStore):
         """As an engine's commit: what is not named comes back, and a newline gets lost."""

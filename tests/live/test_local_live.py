@@ -167,6 +167,20 @@ def test_both_ways_to_learn_a_manifest_agree(engine: Engine, built: str) -> None
         client.base_url = remote
 
 
+def test_an_image_for_another_platform(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /x\n")
+    name = engine.name()
+    engine.docker(
+        "buildx", "build", "-q", "--provenance=false", "--platform=linux/arm64", "-t", name, str(tmp_path)
+    )
+    image = image_of(engine, name)
+    assert engine.store.platforms(name) == ("linux/arm64",)
+    assert engine.store.read(name, "linux/arm64/v8") == image
+    written = engine.store.write_config(image, other_config(image))
+    engine.keep_track(written.digest)
+    assert (written.platform, inner(written)["User"]) == ("linux/arm64", "nobody")
+
+
 def test_with_attestations_the_image_itself_is_changed(engine: Engine, rig: Rig, tmp_path: Path) -> None:
     if not engine.store.containerd:
         pytest.skip("the classic store keeps no attestations")

@@ -62,7 +62,7 @@ def finish(
         )
     config = wanted(base, spec, contribution, tag=tag, builder=builder, version=version)
     want = document(image.config, base.config, config, builder=builder, created=created)
-    if not differences(image.config, want):
+    if "history" in image.config and not differences(image.config, want):
         return image
     written = store.write_config(image, want)
     read_back = store.read(written.digest, platform)

@@ -152,16 +152,15 @@ class LocalStore:
                 return None
         return found
 
-    def _history(self, digest: str) -> Sequence[Mapping[str, Any]]:
-        """The containerd store cannot tell it of an image that is not unpacked (before its first run)."""
+    def _history(self, digest: str) -> Sequence[Mapping[str, Any]] | None:
+        """None where it cannot be told: by the containerd store of an image that is not unpacked yet."""
         try:
             with speaking(f"read the history of {digest}"):
-                history: Sequence[Mapping[str, Any]] = self._client.history(digest)
+                return self._client.history(digest) or ()
         except EngineError:
             if not self.containerd:
                 raise
-            return ()
-        return history
+            return None
 
     def _load(self, archive: bytes) -> None:
         doing = "load an image configuration"
@@ -184,8 +183,8 @@ class LocalStore:
         return manifest
 
 
-def _document(found: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> JSON:
-    """An OCI configuration document from what the engine shows of one."""
+def _document(found: Mapping[str, Any], history: Sequence[Mapping[str, Any]] | None) -> JSON:
+    """An OCI configuration document from what the engine shows of one; ``history`` only where it does."""
     layers = list((found.get("RootFS") or {}).get("Layers") or ())
     platform = {"architecture": found["Architecture"], "os": found["Os"], "variant": found.get("Variant")}
     config = {key: value for key, value in (found.get("Config") or {}).items() if value}
@@ -194,7 +193,7 @@ def _document(found: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) ->
         "created": found.get("Created"),
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": layers},
-        "history": list(_history(history, len(layers))),
+        **({} if history is None else {"history": list(_history(history, len(layers)))}),
     }
 
 
