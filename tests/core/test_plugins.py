@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.core.wheels import install, write_wheel
 
 from imagesmith import plugins as plugins_module
 from imagesmith.builder import BuilderEntry, Environment
@@ -24,6 +23,7 @@ from imagesmith.errors import (
     UsageError,
 )
 from imagesmith.plugins import DEFAULT_BUILDER, Broken, Loaded, Plugins, choose
+from tests.core.wheels import install, write_wheel
 
 GOOD = """
     from imagesmith.builder import BuilderEntry
