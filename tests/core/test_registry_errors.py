@@ -208,6 +208,31 @@ def test_a_blob_kept_elsewhere_is_fetched_without_the_login(bearer: FakeRegistry
             store(bearer, clock, alice(bearer)).read("1")
 
 
+def test_no_other_host_gets_the_login(basic: FakeRegistry, clock: Clock) -> None:
+    basic.add_image("me/app", "1")
+    with fakes.running("basic") as elsewhere:
+        basic.blobs_at = f"http://{elsewhere.host}"
+        challenge = fakes.error(401, "UNAUTHORIZED", WWW_Authenticate='Basic realm="give me"')
+        elsewhere.fail("GET", challenge, challenge)
+        opened = store(basic, clock, alice(basic))
+        with pytest.raises(AuthenticationFailed, match=f"{elsewhere.host}, where"):
+            opened.read("1")
+        location = f"http://{elsewhere.host}/v2/me/app/blobs/uploads/1?_state=signed"
+        basic.fail("POST", fakes.Answer(202, headers={"Location": location}))
+        with pytest.raises(AuthenticationFailed):
+            opened.put_blob(b"x")
+        assert [request.method for request in elsewhere.requests] == ["GET", "PUT"]
+        assert all("Authorization" not in request.headers for request in elsewhere.requests)
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://127.0.0.1:99999/?signature=s", "ftp://x/", ""])
+def test_a_redirect_to_nowhere(fake: FakeRegistry, clock: Clock, location: str) -> None:
+    fake.fail("GET", fakes.Answer(307, headers={"Location": location}))
+    with pytest.raises(RegistryError) as caught:
+        store(fake, clock).read("1")
+    assert "signature" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_redirects_end(fake: FakeRegistry, clock: Clock) -> None:
     fake.fail("GET", *[fakes.Answer(302, headers={"Location": "/v2/me/app/manifests/1"})] * 9)
     with pytest.raises(RegistryError, match="redirects more than 5 times"):
@@ -373,7 +398,9 @@ def test_secrets_that_a_registry_repeats_are_cut_out(bearer: FakeRegistry, clock
         opened.read("1")
 
 
-@pytest.mark.parametrize("realm", ["http://tokens.example/token", "ftp://tokens.example/", "/token"])
+@pytest.mark.parametrize(
+    "realm", ["http://tokens.example/token", "ftp://tokens.example/", "/token", "http://["]
+)
 def test_a_login_is_not_sent_in_the_clear(realm: str) -> None:
     def send(*args: object) -> None:
         raise AssertionError

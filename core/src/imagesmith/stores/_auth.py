@@ -129,11 +129,14 @@ class Authenticator:
         return "Basic " + base64.b64encode(pair.encode()).decode()
 
     def _check_realm(self, challenge: Challenge, *, secure: bool) -> None:
-        scheme = urlsplit(challenge.params.get("realm", "")).scheme
+        try:
+            scheme = urlsplit(challenge.params.get("realm", "")).scheme
+        except ValueError:
+            scheme = ""
         if scheme == "https" or (scheme == "http" and not secure):
             return
         raise RegistryError(
-            f"{self._host} sends logins to {scheme or 'no'} address, not to an https one: refused",
+            f"{self._host} wants the login sent to an address that is not https: refused",
             registry=self._host,
             hint="the registry's own configuration (the realm of its token server) is wrong",
         )

@@ -53,9 +53,14 @@ class Response:
 
     @property
     def location(self) -> str | None:
-        """The absolute address that the Location header names."""
+        """The absolute address that the Location header names, if it is one."""
         value = self.headers.get("Location")
-        return urljoin(self.url, value) if value else None
+        try:
+            address = urljoin(self.url, value or "")
+            origin(address)
+        except ValueError:
+            return None
+        return address if value else None
 
 
 def origin(url: str) -> tuple[str, str, int]:
