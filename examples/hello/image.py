@@ -9,10 +9,10 @@ image = ImageSpec(
     apt_packages=["hello"],
     source_root=".",
     env={
-        "GREETING": "it's \"quoted\", costs $5, and\nhas two lines 🚀",
+        "GREETING": 'it\'s "quoted", costs $5, and\nhas two lines 🚀',
         "EMPTY": "",
         "PATH": "/workspace/bin:$PATH",
     },
-    commands=["echo built by \"$(whoami)\" | tee built.txt"],
+    commands=['echo built by "$(whoami)" | tee built.txt'],
     entrypoint=["python", "app.py"],
 )

@@ -4,13 +4,23 @@ from collections.abc import Mapping
 
 import pytest
 
-from imagesmith import Feature, FeatureUnsupported, ImageSpec, LocalEngine, RegistryRepository, Support, features
+from imagesmith import (
+    Feature,
+    FeatureUnsupported,
+    ImageSpec,
+    LocalEngine,
+    RegistryRepository,
+    Support,
+    features,
+)
 
 ALL = dict.fromkeys(Feature, Support.FULL)
 LOCAL = LocalEngine("x:y")
 
 
-def check(spec: ImageSpec, table: Mapping[Feature, Support], others: Mapping[str, object] | None = None) -> None:
+def check(
+    spec: ImageSpec, table: Mapping[Feature, Support], others: Mapping[str, object] | None = None
+) -> None:
     features.check(spec, LOCAL, builder="mine", features=table, others=lambda: others or {})  # type: ignore[arg-type]
 
 
@@ -23,7 +33,9 @@ def test_every_field_but_names_and_choices_is_a_feature() -> None:
     from imagesmith.spec import declarations
 
     no_feature = {"name", "builder", "tag_format", "root"}
-    assert {feature.value for feature in Feature if "-" not in feature.value} == set(declarations()) - no_feature
+    assert {feature.value for feature in Feature if "-" not in feature.value} == set(
+        declarations()
+    ) - no_feature
 
 
 def test_an_empty_entrypoint_is_asked_for() -> None:

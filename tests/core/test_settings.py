@@ -41,7 +41,11 @@ def test_a_nearer_project_without_the_table_is_passed_over(tmp_path: Path) -> No
 def test_environment_wins(tmp_path: Path) -> None:
     text = '[tool.imagesmith]\nbase-image = "a/b:1"\n[tool.imagesmith.envd]\naddress = "tcp://one:1"\nother-one = 3\n'
     project(tmp_path, text)
-    env = {"IMAGESMITH_BASE_IMAGE": "c/d:2", "IMAGESMITH_ENVD_ADDRESS": "tcp://two:2", "IMAGESMITH_BUILDER": "x"}
+    env = {
+        "IMAGESMITH_BASE_IMAGE": "c/d:2",
+        "IMAGESMITH_ENVD_ADDRESS": "tcp://two:2",
+        "IMAGESMITH_BUILDER": "x",
+    }
     settings = load_settings(tmp_path, env)
     assert settings.base_image == "c/d:2"
     assert settings.builder_env == "x"

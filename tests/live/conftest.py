@@ -39,8 +39,9 @@ class Engine:
     def env(self, image: str) -> dict[str, str]:
         return dict(entry.split("=", 1) for entry in self.config(image)["Env"])
 
-    def tags(self) -> set[str]:
-        return set(self("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+    def tags(self, name: str) -> set[str]:
+        """What stands in the engine under this name."""
+        return set(self("images", "--format", "{{.Repository}}:{{.Tag}}", name).split())
 
 
 @pytest.fixture(scope="session")

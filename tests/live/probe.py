@@ -19,7 +19,12 @@ def tree(top):
                 found[relative] = "dir"
             else:
                 with open(path, "rb") as file:
-                    found[relative] = [oct(info.st_mode & 0o7777), info.st_uid, info.st_gid, file.read().decode()]
+                    found[relative] = [
+                        oct(info.st_mode & 0o7777),
+                        info.st_uid,
+                        info.st_gid,
+                        file.read().decode(),
+                    ]
     return found
 
 

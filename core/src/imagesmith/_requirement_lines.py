@@ -159,7 +159,8 @@ def wanted(text: str) -> Wanted:
         return _from_url(text)
     named = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*@", text)
     path, extras, marker = _path_parts(text)
-    if not named and (path.startswith(".") or "/" in path or path.lower().endswith(ARCHIVES)):
+    looks_like_path = "://" not in path and ("/" in path or path.lower().endswith(ARCHIVES))
+    if not named and (path.startswith(".") or looks_like_path):
         return Wanted(text, path=path, extras=extras, marker=marker)
     try:
         parsed = Requirement(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imagesmith.builder import BaseImage
@@ -11,6 +10,8 @@ from imagesmith.errors import BaseImageError, StoreError
 from imagesmith.spec import ImageSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from imagesmith.settings import Settings
     from imagesmith.stores import Store
 
@@ -48,11 +49,11 @@ def _all(
         raise BaseImageError(
             f"there is no base image {reference}", hint="check base_image (or IMAGESMITH_BASE_IMAGE)"
         )
-    return {platform: _one(store, name, reference, platform, platforms, local) for platform in wanted}
+    return {platform: _one(store, name, reference, platform, platforms, local=local) for platform in wanted}
 
 
 def _one(
-    store: Store, name: str, reference: str, platform: str, platforms: tuple[str, ...], local: bool
+    store: Store, name: str, reference: str, platform: str, platforms: tuple[str, ...], *, local: bool
 ) -> BaseImage:
     image = store.read(name, platform)
     if image is None:

@@ -7,21 +7,23 @@ and publishes the tag. Everything here is a value or a protocol; nothing does I/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from imagesmith._frozen import FrozenMap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
     from imagesmith.events import Reporter
     from imagesmith.runner import Runner
     from imagesmith.sources import Staged
     from imagesmith.spec import ImageSpec
 
 __all__ = [
+    "PLUGIN_API",
     "BaseImage",
     "BuildPlan",
     "BuildRequest",
@@ -35,7 +37,6 @@ __all__ = [
     "Feature",
     "LayoutFolder",
     "LocalEngine",
-    "PLUGIN_API",
     "Readiness",
     "RegistryRepository",
     "Secret",
@@ -66,7 +67,7 @@ class Feature(StrEnum):
     PIP_EXTRA_ARGS = "pip_extra_args"
     PIP_EXTRA_INDEX_URL = "pip_extra_index_url"
     PIP_INDEX = "pip_index"
-    PIP_SECRET_MOUNTS = "pip_secret_mounts"
+    PIP_SECRET_MOUNTS = "pip_secret_mounts"  # noqa: S105 - a field's name
     PLATFORM = "platform"
     PYTHON_VERSION = "python_version"
     REGISTRY = "registry"

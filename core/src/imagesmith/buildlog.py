@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from imagesmith.events import Event, Message, Phase, Reporter, StepDone, StepLog, StepStarted
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["BuildLog", "log_path"]
 
@@ -31,6 +33,7 @@ class BuildLog:
         self._file: TextIO = path.open("w", encoding="utf-8", errors="backslashreplace")
 
     def __call__(self, event: Event) -> None:
+        """Take one event."""
         self._file.write(_line(event))
         self._file.flush()
         self._then(event)

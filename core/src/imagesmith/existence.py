@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from imagesmith.errors import ExistenceUnknown, StoreError
 from imagesmith.events import Message, Reporter
 from imagesmith.places import Place, place_for
 from imagesmith.settings import Settings, load_settings
 from imagesmith.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "Existence",

@@ -84,7 +84,7 @@ def refusal(builder: str, reasons: Mapping[str, str], able: Iterable[str] = ()) 
     hint = (
         f"builders installed here that can: {', '.join(able)} (builder= or --builder)"
         if able
-        else "no other builder installed here can; leave the field out, or install one that can (imagesmith builders)"
+        else "no other builder installed here can: leave the field out, or install one that can"
     )
     return FeatureUnsupported(
         f"the {builder} builder cannot honour {names}:\n{lines}", builder=builder, fields=reasons, hint=hint

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagesmith.events import Message, Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["locked"]
 

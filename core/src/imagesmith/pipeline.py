@@ -8,7 +8,6 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +32,8 @@ from imagesmith.settings import Settings
 from imagesmith.spec import ImageSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from imagesmith.builder import Feature, Support
     from imagesmith.plugins import Plugins
     from imagesmith.runner import Runner
@@ -121,27 +122,29 @@ def build(
         tag = tag_for(spec, before, settings)
         reference = place.reference(tag)
 
-        def result(digest: str, made_by: str, log: Path | None = None) -> BuildResult:
+        def result(
+            digest: str, made_by: str, *, log: Path | None = None, reused: bool = False
+        ) -> BuildResult:
             seconds = time.monotonic() - started
-            return BuildResult(reference, digest, spec.platforms, made_by, log is None, seconds, log)
+            return BuildResult(reference, digest, spec.platforms, made_by, reused, seconds, log)
 
         report(Phase("checking", reference))
         if not force and (known := reusable(place, tag, on_unknown, report)):
-            return result(known.digest or "", known.builder)
+            return result(known.digest or "", known.builder, reused=True)
         from imagesmith.lock import locked  # noqa: PLC0415 - only a build needs it
 
         with locked(settings.cache_dir() / "locks", reference, report):
             # whoever held the lock before may have built it
             if not force and (known := reusable(place, tag, on_unknown, report)):
-                return result(known.digest or "", known.builder)
-            with _scratch() as scratch, _log(settings, spec, report) as (log, report):
-                job = _Job(spec, chosen, place, settings, report)
+                return result(known.digest or "", known.builder, reused=True)
+            with _scratch() as scratch, _log(settings, spec, report) as (log, logged):
+                job = _Job(spec, chosen, place, settings, logged)
                 try:
                     digest = job.run(scratch, before, tag, plugins, on_unknown)
                 except BuildFailed as error:
                     error.log = error.log or str(log)
                     raise
-                return result(digest, job.made_by, log)
+                return result(digest, job.made_by, log=log)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from imagesmith.builder import Destination, LayoutFolder, LocalEngine, RegistryRepository
 from imagesmith.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesmith.spec import ImageSpec
     from imagesmith.stores import Store, StoredImage
 

@@ -107,17 +107,17 @@ class _Walk:
         self.texts: dict[str, str] = {}
         self.names: set[str] = set()
         self.notes: list[str] = []
-        self._given: dict[str, str] = {}
-        """absolute path -> the name it got"""
+        self._given: dict[tuple[str, str], str] = {}
+        """what it is used as, absolute path -> the name it got"""
 
     def file(self, path: str, where: str, chain: tuple[str, ...]) -> str:
         """The name of a requirements file, read and followed when it is new."""
         if path in chain:
             circle = " -> ".join(self._show(each) for each in (*chain[chain.index(path) :], path))
             raise SourceError(f"{where}: a circle of requirements files: {circle}", hint="break it up")
-        if path in self._given:
-            return self._given[path]
-        name = self._name(path)
+        if ("text", path) in self._given:
+            return self._given["text", path]
+        name = self._name("text", path)
         text = self._read(path, where)
         shown_path = self._show(path)
         folder = os.path.dirname(path)  # noqa: PTH120
@@ -184,8 +184,8 @@ class _Walk:
     def _local(self, path: str, where: str, folder: str) -> str:
         """The name of a wheel, source distribution or project folder, added to the forest when it is new."""
         found = self._find(path, where, folder)
-        if found in self._given:
-            return self._given[found]
+        if ("local", found) in self._given:
+            return self._given["local", found]
         if os.path.isdir(found):  # noqa: PTH112
             return self._project(found, path, where)
         name = os.path.basename(found)  # noqa: PTH119
@@ -204,7 +204,7 @@ class _Walk:
                     f"{where}: {error}", hint="wheels keep the name they were built with"
                 ) from error
         self.forest.add_file(found, f"{_FOLDER}/{name}")
-        self._given[found] = name
+        self._given["local", found] = name
         return name
 
     def _project(self, folder: str, path: str, where: str) -> str:
@@ -219,7 +219,7 @@ class _Walk:
                 f"{where}: {shown(path)} holds neither pyproject.toml nor setup.py",
                 hint="to copy a folder without installing it, name it in copy or source_root",
             )
-        name = self._name(folder, "project")
+        name = self._name("local", folder)
         rules = self.forest.rules(self.root)
         ignored, inside = rules.trace(place[1], folder=True)
         if ignored:
@@ -235,8 +235,8 @@ class _Walk:
         if "://" in value and not value.startswith("file:"):
             return value
         path = self._find(_local_path(value, where), where, folder)
-        if path in self._given:
-            return f"./{self._given[path]}"
+        if ("links", path) in self._given:
+            return f"./{self._given['links', path]}"
         try:
             names = sorted(os.listdir(path))  # noqa: PTH208
         except OSError as error:
@@ -246,7 +246,7 @@ class _Walk:
         names = [name for name in names if name.lower().endswith(grammar.ARCHIVES)]
         if not names:
             raise SourceError(f"{where}: no distribution in {shown(value)}", hint="leave out --find-links")
-        folder_name = self._name(path, "links")
+        folder_name = self._name("links", path)
         for name in names:
             self.forest.add_file(f"{path}/{name}", f"{_FOLDER}/{folder_name}/{name}")
         return f"./{folder_name}"
@@ -281,11 +281,11 @@ class _Walk:
                 hint="relative paths start from the spec's root; in a file, -r and -c from its own folder",
             ) from error
 
-    def _name(self, path: str, fallback: str = "") -> str:
+    def _name(self, use: str, path: str) -> str:
         """A flat name for ``path``; the root's own name is of this machine and stays out."""
-        base = "" if path == self.root else os.path.basename(path)  # noqa: PTH119
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", base) or fallback
-        name = self._given[path] = f"{len(self._given):02}-{plain}"
+        base = "root" if path == self.root else os.path.basename(path)  # noqa: PTH119
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", base)
+        name = self._given[use, path] = f"{len(self._given):02}-{plain}"
         return name
 
     def _show(self, path: str) -> str:

@@ -12,7 +12,6 @@ The environment wins over the file. Nothing here enters an id; the default base 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,8 @@ from imagesmith._frozen import FrozenMap
 from imagesmith.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from imagesmith.spec import ImageSpec
 
 __all__ = ["DEFAULT_BASE_IMAGE", "Settings", "load_settings"]
@@ -30,7 +31,8 @@ DEFAULT_BASE_IMAGE = "docker.io/library/python:{python_version}-slim"
 
 _PREFIX = "IMAGESMITH_"
 _OWN = frozenset(
-    {"IMAGESMITH_BASE_IMAGE", "IMAGESMITH_BUILDER", "IMAGESMITH_ID", "IMAGESMITH_DEBUG", "IMAGESMITH_PROGRESS",
+    {"IMAGESMITH_BASE_IMAGE", "IMAGESMITH_BUILDER", "IMAGESMITH_ID", "IMAGESMITH_DEBUG",
+     "IMAGESMITH_PROGRESS", "IMAGESMITH_RIG",
      "IMAGESMITH_BLOCKED_BUILDERS", "IMAGESMITH_CACHE_DIR", "IMAGESMITH_ON_UNKNOWN"}
 )  # fmt: skip
 
@@ -80,9 +82,7 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
         elif key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = (
-                f"did you mean '{near[0]}'?"
-                if near
-                else "known: base-image, builder, and a table per builder"
+                f"did you mean '{near[0]}'?" if near else "known: base-image, builder, and tables per builder"
             )
             raise UsageError(f"{file}: [tool.imagesmith] has no setting '{key}'", hint=hint)
         elif not isinstance(value, str):

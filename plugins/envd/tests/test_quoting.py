@@ -7,6 +7,7 @@ import pytest
 import starlark
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imagesmith_envd import quoting
 
 # no NUL: no argument of a process can hold one

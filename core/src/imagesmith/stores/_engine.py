@@ -16,6 +16,7 @@ from imagesmith.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from docker.tls import TLSConfig
 
 __all__ = ["Endpoint", "connect", "endpoint", "speaking"]
 
@@ -98,25 +99,45 @@ def connect(env: Mapping[str, str]) -> APIClient:
     """
     at = endpoint(env)
     _knock(at)  # here, as the client library wraps the system's errors into text
-    from docker import APIClient  # noqa: PLC0415 - costs 0.2 s
-    from docker.errors import DockerException  # noqa: PLC0415
-    from docker.tls import TLSConfig  # noqa: PLC0415
+    from docker.errors import DockerException  # noqa: PLC0415 - costs 0.2 s
+    from requests import RequestException  # noqa: PLC0415
 
-    tls: TLSConfig | bool = False
     try:
-        if at.certificates is not None:
-            pair = (str(at.certificates / "cert.pem"), str(at.certificates / "key.pem"))
-            ca = at.certificates / "ca.pem"
-            tls = TLSConfig(
-                client_cert=pair if Path(pair[0]).exists() else None,
-                ca_cert=str(ca) if ca.exists() else None,
-                verify=at.verify,
-            )
-        return APIClient(base_url=at.address, version="auto", tls=tls, timeout=_TIMEOUT)
-    except DockerException as error:
+        tls = _tls(at)
+        asking = _client(at, tls, None)
+        with contextlib.closing(asking):
+            version = str(asking.version(api_version=False)["ApiVersion"])
+        return _client(at, tls, version)
+    except (DockerException, RequestException, KeyError, ValueError) as error:
         raise EngineError(
             f"the Docker engine at {at} gives no sensible answer: {error}", hint=_START
         ) from error
+
+
+def _tls(at: Endpoint) -> TLSConfig | bool:
+    from docker.tls import TLSConfig  # noqa: PLC0415
+
+    if at.certificates is None:
+        return False
+    ca, cert, key = (at.certificates / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    return TLSConfig(
+        client_cert=(str(cert), str(key)) if cert.exists() else None,
+        ca_cert=str(ca) if ca.exists() else None,
+        verify=at.verify,
+    )
+
+
+def _client(at: Endpoint, tls: TLSConfig | bool, version: str | None) -> APIClient:
+    """With a version it asks the engine nothing by itself."""
+    from docker import APIClient  # noqa: PLC0415
+    from docker.constants import DEFAULT_DOCKER_API_VERSION  # noqa: PLC0415
+
+    client = APIClient(
+        base_url=at.address, version=version or DEFAULT_DOCKER_API_VERSION, tls=tls, timeout=_TIMEOUT
+    )
+    if at.certificates is not None:
+        client.trust_env = False  # else REQUESTS_CA_BUNDLE, which many machines set, wins over ca.pem
+    return client
 
 
 def _knock(at: Endpoint) -> None:

@@ -7,9 +7,9 @@ import os
 import shutil
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from imagesmith import (
     BuilderNotReady,
@@ -36,10 +36,13 @@ from imagesmith_envd.output import Progress
 from imagesmith_envd.quoting import starlark
 from imagesmith_envd.render import CONTEXT, render
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 FULL, NOT_YET, IMPOSSIBLE = Support.FULL, Support.NOT_YET, Support.IMPOSSIBLE
 
 FEATURES: Mapping[Feature, Support] = MappingProxyType(
-    {feature: FULL for feature in Feature}
+    dict.fromkeys(Feature, FULL)
     | {
         Feature.CONDA_PACKAGES: NOT_YET,
         Feature.CONDA_CHANNELS: NOT_YET,
@@ -107,7 +110,7 @@ class EnvdBuilder:
         reasons = {}
         if request.base.local and self._address:
             reasons["base_image"] = (
-                f"{request.base.reference} stands in the local engine only, which the BuildKit at {self._address} "
+                f"{request.base.reference} stands in the local engine, which the BuildKit at {self._address} "
                 "cannot see: give the base's spec a registry"
             )
         if mismatch := python_mismatch(request.base, request.spec.python_version):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from imagesmith import BuilderNotReady, BuildFailed, ImagesmithError
-from imagesmith_envd.output import Progress
+
+if TYPE_CHECKING:
+    from imagesmith_envd.output import Progress
 
 __all__ = ["explain"]
 
@@ -13,15 +16,15 @@ _EXIT = re.compile(r"exit code: (\d+)")
 _FATAL = re.compile(r'error="(.*)"$')
 
 _HINTS = (
-    (r"No matching distribution found for (\S+)", "no such package or version for this python and platform: {0}"),
+    (r"No matching distribution found for (\S+)", "no such package or version for this python: {0}"),
     (r"Unable to locate package (\S+)", "the base's package lists do not have {0}: check its name"),
     (r"has no installation candidate", "the base's package lists have no version of it"),
-    (r"No space left on device|disk quota exceeded", "the engine's disk is full: docker system df, then prune"),
-    (r"Could not resolve|Temporary failure in name resolution|Network is unreachable|Failed to establish",
+    (r"No space left on device|disk quota exceeded", "the engine's disk is full: see docker system df"),
+    (r"Could not resolve|failure in name resolution|Network is unreachable|Failed to establish",
      "the build has no network, or the host's name is wrong: check the index, the mirror or the proxy"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
      "the base does not trust the server's certificate: use a base that has your CA"),
-    (r"THESE PACKAGES DO NOT MATCH THE HASHES", "a hash in the requirements does not match the file on the index"),
+    (r"THESE PACKAGES DO NOT MATCH THE HASHES", "a hash in the requirements is not the file's"),
     (r"ResolutionImpossible|conflicting dependencies", "the requirements contradict each other"),
     (r"bash.*(not found|no such file)|exec.*bash", "envd needs bash in the base image"),
     (r"invalid user", "the user is not in the base image: create it in the base, or name a numeric uid"),

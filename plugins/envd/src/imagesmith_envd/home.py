@@ -11,12 +11,15 @@ import base64
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from imagesmith import BuilderNotReady, RegistryFacts, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["Seed", "docker_config", "registries_conf"]
 
@@ -49,15 +52,17 @@ class Seed:
         else:
             scheme, _, rest = self._address.partition("://")
             argv += ["--builder", scheme, "--builder-address", rest]
-        done = self._runner.run(
-            argv, env={**env, "HOME": str(home)}, cwd=home, on_line=lambda line, stream: None
-        )
+        done = self._runner.run(argv, env={**env, "HOME": str(home)}, cwd=home, on_line=_ignore)
         if done.returncode != 0:
             raise BuilderNotReady(
                 "envd could not set up its context: " + " ".join(done.tail[-3:]),
                 builder="envd",
                 hint="check IMAGESMITH_ENVD_ADDRESS (tcp://host:port or unix:///path)",
             )
+
+
+def _ignore(line: str, stream: str) -> None:
+    """Its tail is enough."""
 
 
 def registries_conf(insecure: Sequence[str]) -> str:

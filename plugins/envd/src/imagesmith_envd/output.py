@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from imagesmith import Reporter, StepDone, StepLog, StepStarted
-from imagesmith_envd.render import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from imagesmith_envd.render import Step
 
 __all__ = ["Progress"]
 
@@ -19,7 +23,7 @@ _TAIL = 30
 
 
 class Progress:
-    """Follows one run of envd. A ``run`` group is announced by its script, whose first line is a step's key."""
+    """Follows one run of envd. A ``run`` group is announced by its script; a step's key begins it."""
 
     def __init__(self, steps: Sequence[Step], report: Reporter) -> None:
         self._known = {f"# {step.key}": step for step in steps}

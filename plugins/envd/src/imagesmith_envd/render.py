@@ -8,8 +8,8 @@ a word. Env, entrypoint, labels and the rest of the configuration are the core's
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from imagesmith import (
     BuildRequest,
@@ -21,6 +21,9 @@ from imagesmith import (
     stated_python,
 )
 from imagesmith_envd.quoting import in_run, starlark
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CONTEXT = "context"
 """Constant: the folder's name is part of envd's cache keys."""
@@ -175,7 +178,8 @@ def _with_secret_files(request: BuildRequest) -> str:
         path, saved = shlex.quote(target), f"/tmp/imagesmith-saved-{number}"  # noqa: S108 - in the image
         folder = shlex.quote(target.rpartition("/")[0] or "/")
         lines += [
-            f'made_{number}=$(d={folder}; while [ ! -d "$d" ]; do printf "%s\\n" "$d"; d=$(dirname "$d"); done)',
+            f"d={folder}; made_{number}=",
+            f'while [ ! -d "$d" ]; do made_{number}="$made_{number}$d\\n"; d=$(dirname "$d"); done',
             f"mkdir -p {folder}",
             f"if [ -e {path} ]; then mv {path} {saved}; fi",
             f"cp {MOUNT}/secret/pip_secret_mounts-{number} {path}",
@@ -187,7 +191,7 @@ def _with_secret_files(request: BuildRequest) -> str:
             lines += [
                 f"  rm -f {path}",
                 f"  if [ -e {saved} ]; then mv {saved} {path}; fi",
-                f'  printf "%s" "$made_{number}" | while IFS= read -r d; do rmdir "$d" 2>/dev/null || true; done',
+                f'  printf %b "$made_{number}" | while IFS= read -r d; do rmdir "$d" || true; done',
             ]
         lines += ["}", "trap restore EXIT"]
     return "".join(line + "\n" for line in lines)
