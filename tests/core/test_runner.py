@@ -317,9 +317,9 @@ def test_those_that_ignore_the_signal_get_a_harder_one(tmp_path: Path, ignored: 
 def test_a_process_that_cleans_up_on_interrupt_is_given_the_time(tmp_path: Path) -> None:
     clean = """
         import sys, time
-        print("up", flush=True)
-        print(1 << 30, flush=True)
         try:
+            print("up", flush=True)
+            print(1 << 30, flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             sys.stdout.write("x" * 1_000_000)  # a full pipe must not hold it either
