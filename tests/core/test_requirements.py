@@ -195,8 +195,14 @@ def test_missing_requirements(tmp_path: Path) -> None:
     [
         ("uv.lock", "uv export --frozen --no-dev --no-emit-project --output-file requirements.txt"),
         ("poetry.lock", "poetry export --format requirements.txt --output requirements.txt"),
-        ("pylock.toml", "uv pip compile pylock.toml --output-file requirements.txt"),
-        ("pylock.dev.toml", "uv pip compile pylock.dev.toml --output-file requirements.txt"),
+        (
+            "pylock.toml",
+            "uv pip sync -p .pylock pylock.toml; uv pip freeze -p .pylock > requirements.txt",
+        ),
+        (
+            "pylock.dev.toml",
+            "uv pip sync -p .pylock pylock.dev.toml; uv pip freeze -p .pylock > requirements.txt",
+        ),
         ("pyproject.toml", "uv pip compile pyproject.toml --output-file requirements.txt"),
     ],
 )

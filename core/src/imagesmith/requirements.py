@@ -34,7 +34,10 @@ _LOCKS: Final = (
     (r"poetry\.lock", "poetry export --format requirements.txt --output requirements.txt"),
     (r"pdm\.lock", "pdm export --prod --format requirements --output requirements.txt"),
     (r"Pipfile\.lock", "pipenv requirements > requirements.txt"),
-    (r"pylock(\.[^.]+)?\.toml", "uv pip compile {name} --output-file requirements.txt"),
+    (
+        r"pylock(\.[^.]+)?\.toml",
+        "uv venv .pylock; uv pip sync -p .pylock {name}; uv pip freeze -p .pylock > requirements.txt",
+    ),
     (r"pyproject\.toml", "uv pip compile {name} --output-file requirements.txt"),
 )
 
