@@ -14,17 +14,19 @@ def main() -> int:
     """Run one command; the answer is on stdout, progress and errors on stderr."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.rig", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start what does not run yet")
+    start = commands.add_parser("up", help="start what does not run yet")
+    start.add_argument("--with", dest="parts", action="append", default=[], choices=["arm64"])
     commands.add_parser("down", help="end what the rig started; its cache stays")
     commands.add_parser("status", help="what runs, and where")
     commands.add_parser("env", help="shell lines that point tools at the rig")
     commands.add_parser("state-path", help="path of the JSON file that describes the rig")
-    command = parser.parse_args().command
+    arguments = parser.parse_args()
+    command = arguments.command
     where = on_docker if state.uses_public_images() else on_debian
     try:
         if command == "up":
             with state.lock(), part("all"):
-                state.save(where.up())
+                state.save(where.up(arguments.parts))
         elif command == "down":
             with state.lock():
                 state.forget()

@@ -50,7 +50,8 @@ class RootFs:
 BOOKWORM = RootFs("bookworm", "bookworm", PYTHON)
 TRIXIE = RootFs("trixie", "trixie", PYTHON)
 BARE = RootFs("bare", "bookworm", ())
-BOOKWORM_ARM64 = RootFs("bookworm-arm64", "bookworm", PYTHON, "arm64")
+# Emulated, so with as few packages as a python image needs.
+BOOKWORM_ARM64 = RootFs("bookworm-arm64", "bookworm", ("python3", "python3-venv"), "arm64")
 
 
 def key(root: RootFs) -> str:

@@ -46,12 +46,16 @@ class Publisher:
         return made == key and registries.has(self.plain, f"library/{repository}", tag)
 
     def push(self, name: str, key: str) -> None:
-        """Push to both registries and remember what it was made from."""
+        """Push to both registries."""
         env = {"DOCKER_HOST": self.host}
         run(["docker", "push", "--quiet", self.reference(name)], env=env)
         copy = f"{self.tls.address}/library/{name}"
         run(["docker", "tag", self.reference(name), copy], env=env)
         run(["docker", "--config", registries.docker_config(self.tls), "push", "--quiet", copy], env=env)
+        self.remember(name, key)
+
+    def remember(self, name: str, key: str) -> None:
+        """Note what the pushed image was made from, for ``done``."""
         _mark(name).parent.mkdir(parents=True, exist_ok=True)
         _mark(name).write_text(key, encoding="utf-8")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+from collections.abc import Collection
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 
-from . import buildkit, engine, images, network, packages, processes, registries
+from . import arm64, bases, buildkit, engine, images, network, packages, processes, registries
 from .console import RigError, part, say
 from .state import Rig, Settings, new_password, settings_path
 
+ARM64 = "arm64"  # name of the optional part
 PACKAGES = (
     "docker.io",
     "docker-cli",
@@ -20,8 +24,8 @@ PACKAGES = (
 PACKAGES_TLS = ("apache2-utils", "openssl", "ca-certificates")
 
 
-def up() -> Rig:
-    """Bring up everything that is not up yet.
+def up(parts: Collection[str] = ()) -> Rig:
+    """Bring up everything that is not up yet, and the optional parts named.
 
     Raises:
         RigError: says which part failed and what to do.
@@ -31,6 +35,7 @@ def up() -> Rig:
         early = None if go else pool.submit(buildkit.binary)
         with part("Debian packages"):
             packages.install([*PACKAGES, *PACKAGES_TLS, *go])
+        emulated = _start_arm64(pool) if ARM64 in parts else None
         program = early or pool.submit(buildkit.binary)
         settings = _settings()
         with part("registries and engines"):
@@ -45,13 +50,24 @@ def up() -> Rig:
         address = buildkit.start(program.result(), settings, plain, tls)
         for future in pending:
             future.result()
-    return Rig(host, classic, plain, tls, publisher.images(), address)
+        if emulated:
+            emulated.result()
+            arm64.publish(publisher)
+    made = dataclasses.replace(publisher.images(), python311_multi=arm64.reference(publisher))
+    return Rig(host, classic, plain, tls, made, address)
 
 
 def down() -> None:
     """End what ``up`` started, and nothing else; the cache stays."""
     for stop in (buildkit.stop, registries.stop, engine.stop):
         stop()
+
+
+def _start_arm64(pool: Executor) -> Future[Path]:
+    """Start the longest part early."""
+    with part("arm64 emulation"):
+        arm64.install()
+    return pool.submit(bases.tar, bases.BOOKWORM_ARM64)
 
 
 def _settings() -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,12 +20,14 @@ NAMES = tuple(f"imagesmith-rig-{name}" for name in (registries.PLAIN, registries
 READY_SECONDS = 60.0
 
 
-def up() -> Rig:
-    """Bring up everything that is not up yet. There is no second engine here.
+def up(parts: Collection[str] = ()) -> Rig:
+    """Bring up everything that is not up yet. There is no second engine here, and no optional part.
 
     Raises:
         RigError: says which part failed and what to do.
     """
+    if parts:
+        raise RigError(f"not on this machine: --with {' '.join(sorted(parts))}; it is for root on Debian")
     host = engine.existing()
     if host is None:
         raise RigError(
