@@ -38,6 +38,8 @@ class Existence:
     cause: str | None
     reference: str
     digest: str | None = None
+    hint: str | None = None
+    """what to do about the cause"""
     builder: str = ""
     """``NAME VERSION`` of the builder that made it"""
 
@@ -62,7 +64,7 @@ def look(place: Place, tag: str) -> Existence:
     try:
         image = place.find(tag)
     except StoreError as error:
-        return Existence(None, str(error), reference)
+        return Existence(None, error.message, reference, hint=error.hint)
     if image is None:
         return Existence(False, None, reference)
     return Existence(True, None, reference, digest=image.digest, builder=image.builder)
@@ -80,7 +82,7 @@ def reusable(place: Place, tag: str, on_unknown: OnUnknown, report: Reporter) ->
     if on_unknown == "error":
         raise ExistenceUnknown(
             f"cannot tell whether {known.reference} exists: {known.cause}",
-            hint="mend the cause, or say what to do: on_unknown='build' or 'assume' (--on-unknown)",
+            hint=f"{known.hint or 'mend the cause'}; or say on_unknown='build' or 'assume' (--on-unknown)",
         )
     report(Message(f"cannot tell whether {known.reference} exists: {known.cause}", "warning"))
     return known if on_unknown == "assume" else None

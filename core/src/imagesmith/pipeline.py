@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from imagesmith import features
 from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
-from imagesmith.builder import BaseImage, Builder, BuildPlan, BuildRequest, Environment, LocalEngine
+from imagesmith.builder import (
+    BaseImage,
+    Builder,
+    BuildPlan,
+    BuildRequest,
+    Built,
+    Environment,
+    LocalEngine,
+)
 from imagesmith.errors import BuilderNotReady, BuildFailed, ImagesmithError
 from imagesmith.events import Message, Phase, Reporter, silent
 from imagesmith.existence import (
@@ -138,7 +146,7 @@ def build(
             if not force and (known := reusable(place, tag, on_unknown, report)):
                 return result(known.digest or "", known.builder, reused=True)
             with _scratch() as scratch, _log(settings, spec, report) as (log, logged):
-                job = _Job(spec, chosen, place, settings, logged)
+                job = _Job(spec, chosen, place, settings, logged, force)
                 try:
                     digest = job.run(scratch, before, tag, plugins, on_unknown)
                 except BuildFailed as error:
@@ -156,6 +164,7 @@ class _Job:
     place: Place
     settings: Settings
     report: Reporter
+    force: bool = False
 
     @property
     def made_by(self) -> str:
@@ -207,12 +216,20 @@ class _Job:
     def _one(self, plan: BuildPlan, tag: str) -> StoredImage:
         """Build and finish one platform."""
         from imagesmith.finish import finish  # noqa: PLC0415
+        from imagesmith.memory import Memory  # noqa: PLC0415
 
-        self.report(Phase("building", f"{plan.request.platform} with {self.made_by}"))
-        built = self.builder.build(plan, self.report)
+        store, platform = self.place.store(), plan.request.platform
+        memory = Memory(self.settings.cache_dir() / "filesystems")
+        known = None if self.force else memory.recall(plan, self.builder.version)
+        if known and store.read(known, platform):
+            self.report(Message(f"the files are those of {known}: only the configuration is made anew"))
+            built = Built(plan.request.destination, known, plan.contributed)
+        else:
+            self.report(Phase("building", f"{platform} with {self.made_by}"))
+            built = self.builder.build(plan, self.report)
         self.report(Phase("finishing", built.digest))
-        return finish(
-            self.place.store(),
+        image = finish(
+            store,
             built.digest,
             base=plan.request.base,
             spec=self.spec,
@@ -220,8 +237,10 @@ class _Job:
             tag=tag,
             builder=self.made_by,
             version=__version__,
-            platform=plan.request.platform,
+            platform=platform,
         )
+        memory.remember(plan, self.builder.version, image.digest)
+        return image
 
     def request(self, platform: str, base: BaseImage, staged: Staged, staging: str) -> BuildRequest:
         """What the builder is told."""

@@ -1,0 +1,73 @@
+"""Which file system a plan led to, remembered on this machine.
+
+A change of env, entrypoint, labels or the like leaves the plan and the staged files as they were: then the
+files of the earlier image are right, and only its configuration has to be made anew. What is remembered is
+asked of the store again before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagesmith.builder import BuildPlan
+
+__all__ = ["Memory"]
+
+_KEEP = 500
+
+
+class Memory:
+    """One file per plan in a folder of the cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def recall(self, plan: BuildPlan, version: str) -> str | None:
+        """The digest of an image whose files this plan would make again; None when none is known."""
+        try:
+            return self._file(plan, version).read_text(encoding="ascii").strip() or None
+        except OSError:
+            return None
+
+    def remember(self, plan: BuildPlan, version: str, digest: str) -> None:
+        """This image has the files that the plan makes."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        known = sorted(self._folder.iterdir(), key=lambda file: file.stat().st_mtime)
+        for old in known[:-_KEEP]:
+            old.unlink(missing_ok=True)
+        file = self._file(plan, version)
+        draft = file.with_suffix(".new")
+        draft.write_text(digest + "\n", encoding="ascii")
+        draft.replace(file)
+
+    def _file(self, plan: BuildPlan, version: str) -> Path:
+        return self._folder / fingerprint(plan, version)
+
+
+def fingerprint(plan: BuildPlan, version: str) -> str:
+    """All that decides the files: builder, place, base, what the plan writes, what was staged."""
+    request = plan.request
+    place = request.destination
+    known = {
+        "builder": [plan.builder, version],
+        "place": [type(place).__name__, getattr(place, "repository", "")],
+        "base": [request.base.reference, request.base.digest],
+        "platform": request.platform,
+        "files": dict(plan.files),
+        "staged": dict(request.staged.digests),
+        "runtime": _runtime(request.staged.folder),
+        "path": plan.contributed.path,
+        "env": dict(plan.contributed.env),
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _runtime(folder: Path | None) -> list[list[str]]:
+    """The core's own modules are staged beside the spec's files, and in no digest."""
+    files = sorted((folder / "runtime").rglob("*.py")) if folder else []
+    return [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]
