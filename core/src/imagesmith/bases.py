@@ -76,5 +76,5 @@ def _open(spec: ImageSpec, reference: str, settings: Settings, *, local: bool) -
     config = base.registry_config if isinstance(base, ImageSpec) else None
     parsed = parse(reference)
     return open_repository(
-        f"{parsed.registry}/{parsed.repository}", settings.env, config or spec.registry_config
+        f"{parsed.registry}/{parsed.repository}", settings.env, config or spec.registry_config, mirrored=True
     )
