@@ -8,7 +8,7 @@ WITH_RIG = rig=$$($(PYTHON) -m tests.rig env) && eval "$$rig" &&
 # The certificates of the machine, as pip uses them.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: venv rig rig-down demo test check bench
+.PHONY: venv rig rig-all rig-down demo test check bench
 
 venv: .venv/.installed
 
@@ -21,13 +21,17 @@ venv: .venv/.installed
 rig:
 	@$(PYTHON) -m tests.rig up
 
+# With the optional parts: linux/arm64 by emulation.
+rig-all:
+	@$(PYTHON) -m tests.rig up --with arm64
+
 rig-down:
 	@$(PYTHON) -m tests.rig down
 
 demo: venv rig
 	@$(WITH_RIG) $(BIN)/python examples/hello/demo.py
 
-test: venv rig
+test: venv rig-all
 	@$(WITH_RIG) $(BIN)/pytest $(PYTEST_ARGS)
 
 check: venv
