@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imagesmith.base import base_environment
-from imagesmith.configuration import DEFAULT_PATH, environment
+from imagesmith.configuration import DEFAULT_PATH, environment, expand
 
 if TYPE_CHECKING:
     from imagesmith.builder import BuildRequest, Contribution
@@ -21,8 +21,10 @@ def command_environment(request: BuildRequest, contribution: Contribution) -> di
 
 def install_environment(request: BuildRequest, contribution: Contribution) -> dict[str, str]:
     """What install steps see beside the base's environment: PATH and ``build_env``, not the spec's env."""
-    path = base_environment(request.base.config).get("PATH") or DEFAULT_PATH
-    return {"PATH": ":".join((*contribution.path, path)), **request.spec.build_env}
+    base = base_environment(request.base.config)
+    known = {**base, "PATH": ":".join((*contribution.path, base.get("PATH") or DEFAULT_PATH))}
+    declared = request.spec.build_env.items()
+    return {"PATH": known["PATH"], **{key: expand(value, key, known.get(key)) for key, value in declared}}
 
 
 def final_user(request: BuildRequest) -> str:

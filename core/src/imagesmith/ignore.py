@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from pathspec import GitIgnoreSpec
-
 from imagesmith.errors import SourceError
 
 __all__ = ["DOCKER_FILE", "IGNORE_FILE", "Rules", "Verdict", "docker_rules", "git_rules", "load_rules"]
@@ -162,6 +160,8 @@ def load_rules(root: str) -> Rules:
 
 def git_rules(text: str, file: str = IGNORE_FILE) -> Rules:
     """Rules in gitignore syntax. Raises SourceError with the line of a pattern that is none."""
+    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - 33 ms, for a tree that has such a file
+
     rules = []
     for number, line in enumerate(text.split("\n"), 1):
         try:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from imagesmith import (
     BuildRequest,
     Contribution,
+    LocalEngine,
+    RegistryRepository,
     command_environment,
     final_user,
     index_options,
@@ -24,6 +26,7 @@ from imagesmith_envd.quoting import in_run, starlark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 CONTEXT = "context"
 """Constant: the folder's name is part of envd's cache keys."""
@@ -241,3 +244,19 @@ def _commands(request: BuildRequest, files: Mapping[str, str]) -> tuple[Step, ..
         for number, command in enumerate(request.spec.commands)
         if files
     )
+
+
+def build_argv(envd: str, folder: Path, address: str | None, request: BuildRequest) -> list[str]:
+    """The command that builds what stands in ``folder``, on the engine or on the BuildKit at ``address``."""
+    argv = [envd, "build", "--path", str(folder / CONTEXT), "--from", f"{folder / 'build.envd'}:build"]
+    argv += ["--platform", request.platform, "--force"]
+    if address and isinstance(request.destination, RegistryRepository):
+        return [*argv, "--output", f"type=image,name={request.destination.reference},push=true"]
+    return [*argv, "--tag", local_name(request, folder)]
+
+
+def local_name(request: BuildRequest, folder: Path) -> str:
+    """What the image is called in the local engine until it is published."""
+    if isinstance(request.destination, LocalEngine):
+        return request.destination.reference
+    return f"imagesmith-build:{folder.name.lower().replace('…', 'x')}"

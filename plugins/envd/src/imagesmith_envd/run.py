@@ -1,0 +1,187 @@
+"""One run of envd: the folder it works in, the environment it sees, where it leaves the image."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesmith import (
+    BuilderNotReady,
+    BuildPlan,
+    BuildRequest,
+    Built,
+    Environment,
+    RegistryFacts,
+    RegistryRepository,
+    Reporter,
+    ToolMissing,
+    engine,
+)
+from imagesmith_envd import localbase
+from imagesmith_envd.failures import explain
+from imagesmith_envd.home import Seed, docker_config, registries_conf
+from imagesmith_envd.output import Progress
+from imagesmith_envd.quoting import starlark
+from imagesmith_envd.render import CONTEXT, build_argv, local_name, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one build needs. ``address`` is that of a BuildKit; None: the Docker engine."""
+
+    environment: Environment
+    binary: str
+    address: str | None
+    plan: BuildPlan
+    report: Reporter
+
+    @property
+    def request(self) -> BuildRequest:
+        """What was asked for."""
+        return self.plan.request
+
+    def build(self) -> Built:
+        """Run envd.
+
+        Raises:
+            BuildFailed: a step failed.
+            BuilderNotReady: the engine does not answer, or went away.
+        """
+        request, outer = self.request, self.environment.env
+        staged = request.staged.folder
+        if staged is None:
+            raise ValueError("this plan was made for showing: its files are only listed")
+        with tempfile.TemporaryDirectory(prefix="envd-", dir=staged.parent) as name, self._base() as base:
+            folder = Path(name)
+            self._write(folder, staged, base)
+            progress = Progress(render(request).steps, self.report)
+            try:
+                done = self.environment.runner.run(
+                    build_argv(self.binary, folder, self.address, request),
+                    env=self._env(folder, base),
+                    cwd=folder,
+                    on_line=progress.line,
+                    redact=_redactions(request),
+                )
+            except ToolMissing as error:
+                raise BuilderNotReady(str(error), builder="envd", hint="pip install envd") from error
+            if done.returncode != 0:
+                raise explain(progress, done.returncode, self.address or engine.engine_address(outer))
+            return Built(request.destination, self._leave(folder, progress), self.plan.contributed)
+
+    @contextlib.contextmanager
+    def _base(self) -> Iterator[str]:
+        """The reference that envd is given: one that a registry answers for."""
+        request = self.request
+        if not request.base.local:
+            yield request.base.pinned
+            return
+        with (
+            contextlib.closing(engine.local_store(self.environment.env)) as store,
+            localbase.serve(request.base.config) as host,
+        ):
+            name = f"{host}/imagesmith-base:{request.spec.id}"
+            store.publish(request.base.reference, name)
+            try:
+                yield name
+            finally:
+                store.discard(name)
+
+    def _write(self, folder: Path, staged: Path, base: str) -> None:
+        context = folder / CONTEXT
+        shutil.copytree(staged, context, symlinks=True, copy_function=_link)
+        pinned, given = starlark(self.request.base.pinned), starlark(base)
+        files = {**self.plan.files, "build.envd": self.plan.files["build.envd"].replace(pinned, given, 1)}
+        for path, text in files.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        for path, secret in self.request.secrets.items():
+            inside = path if path.startswith("requirements/") else f"secret/{path}"
+            target = context / inside.replace("[", "-").replace("]", "")
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target.write_bytes(secret.reveal())
+
+    def _env(self, folder: Path, base: str) -> dict[str, str]:
+        """The whole environment of envd: nothing of the user's but what is named here."""
+        outer = self.environment.env
+        env = {key: outer[key] for key in ("PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR") if key in outer}
+        env |= {key: value for key, value in outer.items() if key.lower().endswith("_proxy")}
+        env |= engine.docker_variables(outer)
+        env |= {"ENVD_ANALYTICS": "false", "ENVD_BUILD_OWNER": "0:0", "BUILDKIT_PROGRESS": "plain"}
+        home = folder / "home"
+        Seed(self.environment.cache_dir, self.environment.runner, self.binary, self.address).copy_to(
+            home, env
+        )
+        env["HOME"] = str(home)
+        registries = self._registries(base)
+        conf = home / ".config" / "containers" / "registries.conf"
+        conf.parent.mkdir(parents=True, exist_ok=True)
+        insecure = [facts.host for facts in registries if facts.insecure]
+        conf.write_text(registries_conf(insecure), encoding="utf-8")
+        for facts in registries:
+            if facts.ca is not None:
+                certs = conf.parent / "certs.d" / facts.host
+                certs.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(facts.ca, certs / "ca.crt")
+        docker = folder / "docker"
+        docker.mkdir(mode=0o700)
+        (docker / "config.json").write_text(docker_config(registries), encoding="utf-8")
+        env["DOCKER_CONFIG"] = str(docker)
+        return env
+
+    def _leave(self, folder: Path, progress: Progress) -> str:
+        """The digest under which the image stands where it was wanted."""
+        request = self.request
+        if self.address and isinstance(request.destination, RegistryRepository):
+            if progress.digest is None:
+                raise BuilderNotReady("envd pushed no image", builder="envd", hint="see the log")
+            return progress.digest
+        local = local_name(request, folder)
+        with contextlib.closing(engine.local_store(self.environment.env)) as store:
+            image = store.read(local, request.platform)
+            if image is None:
+                raise BuilderNotReady("envd left no image in the engine", builder="envd", hint="see the log")
+            if not isinstance(request.destination, RegistryRepository):
+                return image.digest
+            facts = engine.registry_facts(
+                request.destination.repository, self.environment.env, request.spec.registry_config
+            )
+            try:
+                return engine.push(store, local, request.destination, facts, self.environment.cache_dir)
+            finally:
+                store.discard(local)
+
+    def _registries(self, base: str) -> list[RegistryFacts]:
+        """The base's registry, and the one that is pushed to."""
+        request = self.request
+        references = [base]
+        if isinstance(request.destination, RegistryRepository):
+            references.append(request.destination.repository)
+        env, config = self.environment.env, request.spec.registry_config
+        found = [engine.registry_facts(reference, env, config) for reference in references]
+        return list({facts.host: facts for facts in found}.values())
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _redactions(request: BuildRequest) -> tuple[str, ...]:
+    """Secrets, and the values of ``env`` and ``build_env`` where they are long enough to mean something."""
+    values = [*request.spec.env.values(), *request.spec.build_env.values()]
+    values += [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
+    return tuple(value for value in values if len(value) >= 6)
