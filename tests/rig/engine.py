@@ -16,7 +16,7 @@ from typing import Any
 
 from . import network, processes
 from .console import run
-from .state import Settings, cache
+from .state import Settings, answers, cache
 
 DEFAULT = "unix:///var/run/docker.sock"
 MAIN = "dockerd"
@@ -71,12 +71,14 @@ def existing() -> str | None:
 
 def start(settings: Settings) -> str:
     """Return the address of the main engine, started here if the machine has none usable."""
-    running = existing()
+    folder = cache() / "engine"
+    own = f"unix://{folder / 'docker.sock'}"
+    ours = (own, DEFAULT) if processes.alive(MAIN) else ()
+    running = next((host for host in ours if info(host) is not None), None) or existing()
     if running:
         return running
-    folder = cache() / "engine"
     # The usual socket where it is free, so that a plain `docker` finds the engine.
-    host = DEFAULT if os.access("/var/run", os.W_OK) else f"unix://{folder / 'docker.sock'}"
+    host = own if answers(DEFAULT) else DEFAULT
     configuration = {
         "features": {"containerd-snapshotter": True},
         "bip": network.gateway(settings.subnet),

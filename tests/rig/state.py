@@ -115,7 +115,7 @@ def load() -> Rig:
     silent = [
         address
         for address in (rig.docker_host, f"tcp://{rig.registry}", rig.buildkit.tcp)
-        if not _answers(address)
+        if not answers(address)
     ]
     if silent:
         raise RigDownError(
@@ -177,7 +177,7 @@ class Settings:
         write_private(settings_path(), json.dumps(asdict(self), indent=2) + "\n")
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     """Tell whether something accepts connections there; an address of another kind is believed."""
     parts = urllib.parse.urlsplit(address)
     if parts.scheme == "unix":

@@ -78,7 +78,7 @@ def test_one_line_sources() -> None:
 
 
 def test_state_survives_the_file_and_is_private(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "_answers", lambda address: True)
+    monkeypatch.setattr(state, "answers", lambda address: True)
     state.save(RIG)
     assert state.load() == RIG
     assert state.state_path().stat().st_mode & 0o777 == 0o600
