@@ -39,7 +39,10 @@ def test_a_nearer_project_without_the_table_is_passed_over(tmp_path: Path) -> No
 
 
 def test_environment_wins(tmp_path: Path) -> None:
-    text = '[tool.imagesmith]\nbase-image = "a/b:1"\n[tool.imagesmith.envd]\naddress = "tcp://one:1"\nother-one = 3\n'
+    text = (
+        '[tool.imagesmith]\nbase-image = "a/b:1"\n'
+        '[tool.imagesmith.envd]\naddress = "tcp://one:1"\nother-one = 3\n'
+    )
     project(tmp_path, text)
     env = {
         "IMAGESMITH_BASE_IMAGE": "c/d:2",

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +82,31 @@ def test_pushed_runs_is_reused_and_an_env_change_moves_no_layer(
     assert not [event for event in events if isinstance(event, StepStarted)], "envd was asked again"
 
 
+def test_several_platforms_under_one_tag(make: Build, engine: Engine, rig: Rig) -> None:
+    if rig.images.python311_multi is None:
+        pytest.skip("the rig has no two-platform base: python3 -m tests.rig up --with arm64")
+    spec = ImageSpec(
+        name="multi",
+        registry=f"{rig.registry}/live-{RUN}",
+        base_image=rig.images.python311_multi,
+        platform=["linux/amd64", "linux/arm64"],
+        packages=["markupsafe"],  # compiled
+        commands=["uname -m > machine"],
+    )
+    result = make(spec)
+    assert result.platforms == ("linux/amd64", "linux/arm64")
+    code = (
+        "import markupsafe._speedups as m; print(open('machine').read().strip(), m.__file__.split('-')[-3])"
+    )
+    for platform, machine in (("linux/amd64", "x86_64"), ("linux/arm64", "aarch64")):
+        out = engine.run(
+            result.reference, "python", "-c", code, options=("--pull", "always", "--platform", platform)
+        )
+        assert out.split()[0] == machine
+        assert machine in out.split()[1]
+    assert make(spec).reused
+
+
 def test_built_by_buildkit_for_the_local_engine(make: Build, engine: Engine, rig: Rig) -> None:
     spec = ImageSpec(name="frombuildkit", python_version="3.11", env={"A": "\n"}, entrypoint=[])
     result = make(spec, variables={"IMAGESMITH_ENVD_ADDRESS": rig.buildkit.tcp})
@@ -91,9 +115,7 @@ def test_built_by_buildkit_for_the_local_engine(make: Build, engine: Engine, rig
 
 
 @pytest.fixture(scope="module")
-def private(
-    make: Build, rig: Rig, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[ImageSpec, BuildResult]]:
+def private(make: Build, rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSpec, BuildResult]:
     config = login_file(tmp_path_factory.mktemp("login"), rig)
     spec = ImageSpec(
         name="private",
@@ -103,7 +125,7 @@ def private(
         packages=["six", f"idna!=0.{int(RUN, 16)}"],  # never in the engine's cache yet
         env={"A": "b"},
     )
-    yield spec, make(spec)
+    return spec, make(spec)
 
 
 def test_pushed_to_a_registry_with_tls_and_login(
