@@ -29,6 +29,7 @@ class Progress:
         self._known = {f"# {step.key}": step for step in steps}
         self._announced: str | None = None
         self._over = False
+        self._said_again: deque[str] = deque(maxlen=_TAIL)
         self._report = report
         self._steps: dict[str, Step | None] = {}
         self._names: dict[str, str] = {}
@@ -46,10 +47,13 @@ class Progress:
             if "level=fatal" in text or "level=" not in text:
                 self.fatal.append(text)
             return
-        self._over = self._over or text == "------"
-        if self._over:  # what follows is said again
-            return
         match = _LINE.match(text)
+        self._over = self._over or (self.failed is not None and text == "------")
+        if self._over:
+            # the failed step's last lines, mostly for the second time
+            if match and (timed := _TIMED.match(match["text"])):
+                self._said_again.append(timed["text"])
+            return
         if self._announced is not None:
             self._start(self._announced, self._known.get(text), "run")
             self._announced = None
@@ -85,4 +89,4 @@ class Progress:
 
     def tail(self) -> tuple[str, ...]:
         """The last lines of the failed step."""
-        return tuple(self.tails.get(self.failed, ())) if self.failed else ()
+        return tuple(self.tails.get(self.failed) or self._said_again) if self.failed else ()
