@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from imagesmith.builder import BaseImage
 
-__all__ = ["python_fits", "python_mismatch", "stated_python"]
+__all__ = [
+    "RUNTIME_FLOOR",
+    "base_environment",
+    "python_fits",
+    "python_mismatch",
+    "runs_imagesmith",
+    "stated_python",
+]
+
+RUNTIME_FLOOR = (3, 11)
+"""The oldest python that imports imagesmith."""
 
 
 def base_environment(config: Mapping[str, object]) -> dict[str, str]:
@@ -36,3 +46,11 @@ def python_mismatch(base: BaseImage, wanted: str | None) -> str | None:
     if wanted is None or stated is None or python_fits(stated, wanted):
         return None
     return f"the base {base.reference} carries python {stated}, the spec asks for {wanted}"
+
+
+def runs_imagesmith(version: str | None) -> bool:
+    """Whether a python of that version imports imagesmith; True where nothing is known of it."""
+    if version is None:
+        return True
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    return len(numbers) < 2 or numbers >= RUNTIME_FLOOR

@@ -54,7 +54,7 @@ def exists(spec: ImageSpec, *, settings: Settings | None = None, push: bool | No
     from imagesmith.sources import digests  # noqa: PLC0415
 
     settings = settings or current_settings()
-    with place_for(spec, push=push, env=settings.env) as place:
+    with place_for(spec, settings, push=push) as place:
         return look(place, tag_for(spec, digests(spec), settings))
 
 
@@ -104,6 +104,6 @@ def base_reference(spec: ImageSpec, settings: Settings) -> str:
 
     base = spec.base_image
     if isinstance(base, ImageSpec):
-        with place_for(base, env=settings.env) as place:
+        with place_for(base, settings) as place:
             return place.reference(tag_for(base, sources.digests(base), settings))
     return base or settings.default_base(spec)

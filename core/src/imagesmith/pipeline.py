@@ -8,13 +8,14 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import features
 from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
+from imagesmith.base import RUNTIME_FLOOR, runs_imagesmith, stated_python
 from imagesmith.builder import (
     BaseImage,
     Builder,
@@ -23,6 +24,7 @@ from imagesmith.builder import (
     Built,
     Environment,
     LocalEngine,
+    RegistryRepository,
 )
 from imagesmith.errors import BuilderNotReady, BuildFailed, ImagesmithError
 from imagesmith.events import Message, Phase, Reporter, silent
@@ -35,14 +37,14 @@ from imagesmith.existence import (
     reusable,
     tag_for,
 )
-from imagesmith.places import STAGING, Place, place_for
+from imagesmith.places import Place, place_for
 from imagesmith.settings import Settings
 from imagesmith.spec import ImageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from imagesmith.builder import Feature, Support
+    from imagesmith.builder import Destination, Feature, Support
     from imagesmith.plugins import Plugins
     from imagesmith.runner import Runner
     from imagesmith.sources import Staged
@@ -80,13 +82,13 @@ def render(
     settings = settings or current_settings()
     plugins = plugins or _plugins(settings)
     chosen = _choose(spec, builder, settings, plugins)
-    with place_for(spec, env=settings.env) as place:
+    with place_for(spec, settings) as place:
         _check(spec, place, chosen, plugins)
         staged = listed(spec)
         local = isinstance(spec.base_image, ImageSpec) and not spec.base_image.registry
         base = BaseImage(base_reference(spec, settings), local=local)
         job = _Job(spec, chosen, place, settings, silent)
-        return tuple(job.plan(job.request(platform, base, staged, STAGING)) for platform in spec.platforms)
+        return tuple(job.plan(job.request(platform, base, staged, "")) for platform in spec.platforms)
 
 
 def build(
@@ -124,7 +126,7 @@ def build(
     settings = settings or current_settings()
     plugins = plugins or _plugins(settings)
     chosen = _choose(spec, builder, settings, plugins)
-    with place_for(spec, push=push, output=output, env=settings.env) as place:
+    with place_for(spec, settings, push=push, output=output) as place:
         _check(spec, place, chosen, plugins)
         before = digests(spec)
         tag = tag_for(spec, before, settings)
@@ -196,9 +198,10 @@ class _Job:
         for note in staged.notes:
             self.report(Message(note))
 
-        staging = f"{STAGING}-{scratch.name.rpartition('-')[2].lower()}"
+        staged = self._with_runtime_or_warning(staged, resolved)
+        name = scratch.name.rpartition("-")[2].lower().replace("_", "x")
         requests = [
-            self.request(platform, resolved[platform], staged, staging) for platform in self.spec.platforms
+            self.request(platform, resolved[platform], staged, name) for platform in self.spec.platforms
         ]
         plans = [self.plan(request) for request in requests]
         store = self.place.store()
@@ -209,8 +212,7 @@ class _Job:
             store.publish(digest, self.place.publish_name(tag))
         finally:
             for request in requests:
-                if isinstance(request.destination, LocalEngine):
-                    store.discard(request.destination.reference)
+                self._discard(request.destination)
         return digest
 
     def _one(self, plan: BuildPlan, tag: str) -> StoredImage:
@@ -242,13 +244,31 @@ class _Job:
         memory.remember(plan, self.builder.version, image.digest)
         return image
 
-    def request(self, platform: str, base: BaseImage, staged: Staged, staging: str) -> BuildRequest:
+    def _discard(self, destination: Destination) -> None:
+        """Take away the name under which this build was staged, where it had one of its own."""
+        match destination:
+            case LocalEngine(reference):
+                self.place.store().discard(reference)
+            case RegistryRepository(staging_tag=tag) if self.settings.own_staging:
+                self.place.store().discard(tag)
+
+    def _with_runtime_or_warning(self, staged: Staged, bases: Mapping[str, BaseImage]) -> Staged:
+        versions = [self.spec.python_version, *(stated_python(base) for base in bases.values())]
+        old = next((version for version in versions if not runs_imagesmith(version)), None)
+        if old is None or not staged.has_runtime:
+            return staged
+        floor = ".".join(map(str, RUNTIME_FLOOR))
+        text = f"the image's python {old} is older than {floor}: it cannot import imagesmith"
+        self.report(Message(text, "warning"))
+        return replace(staged, has_runtime=False)
+
+    def request(self, platform: str, base: BaseImage, staged: Staged, build: str) -> BuildRequest:
         """What the builder is told."""
         return BuildRequest(
             spec=self.spec,
             platform=platform,
             base=base,
-            destination=self.place.destination(staging),
+            destination=self.place.destination(build),
             staged=staged,
             secrets=staged.secrets,
             options=self.settings.options.get(self.builder.name, FrozenMap()),

@@ -12,6 +12,7 @@ from imagesmith.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from imagesmith.settings import Settings
     from imagesmith.spec import ImageSpec
     from imagesmith.stores import Store, StoredImage
 
@@ -32,17 +33,25 @@ class Found:
 class Place:
     """One of the three stores, opened when first asked."""
 
-    def __init__(self, target: Destination, env: Mapping[str, str], registry_config: str | None) -> None:
+    def __init__(
+        self, target: Destination, env: Mapping[str, str], registry_config: str | None, *, own_staging: bool
+    ) -> None:
         self._target = target
+        self._own_staging = own_staging
         self._env = env
         self._registry_config = registry_config
         self._opened: Store | None = None
 
-    def destination(self, staging: str = STAGING) -> Destination:
-        """Where a builder leaves the image. ``staging`` names it in the local engine."""
-        if isinstance(self._target, LocalEngine):
-            return LocalEngine(f"{self._target.reference}:{staging}")
-        return self._target
+    def destination(self, build: str = "") -> Destination:
+        """Where a builder leaves the image. ``build`` tells this build's from others where it must."""
+        own = f"{STAGING}-{build}" if build else STAGING
+        match self._target:
+            case LocalEngine(name):
+                return LocalEngine(f"{name}:{own}")
+            case RegistryRepository(repository):
+                return RegistryRepository(repository, own if self._own_staging else STAGING)
+            case LayoutFolder():
+                return self._target
 
     def reference(self, tag: str) -> str:
         """The name a person uses for the published image."""
@@ -106,7 +115,7 @@ class Place:
 
 
 def place_for(
-    spec: ImageSpec, *, push: bool | None = None, output: Path | None = None, env: Mapping[str, str]
+    spec: ImageSpec, settings: Settings, *, push: bool | None = None, output: Path | None = None
 ) -> Place:
     """The place of a spec's image.
 
@@ -136,7 +145,7 @@ def place_for(
                 "the local engine holds one platform",
                 hint="set registry= in the spec, or name one platform",
             )
-    return Place(target, env, spec.registry_config)
+    return Place(target, settings.env, spec.registry_config, own_staging=settings.own_staging)
 
 
 def _builder_label(image: StoredImage) -> str:

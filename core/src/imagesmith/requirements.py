@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from imagesmith import _requirement_lines as grammar
 from imagesmith._urls import strip_credentials
@@ -167,7 +166,7 @@ class _Walk:
         except grammar.MalformedError as error:
             raise _malformed(where, str(error)) from error
         if found.name is not None:
-            self.names.add(canonicalize_name(found.name))
+            self.names.add(_canonical(found.name))
         if found.path is None:
             return found.text
         marker = f" ; {found.marker}" if found.marker else ""
@@ -200,6 +199,9 @@ class _Walk:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+!-]*", name):
             raise SourceError(f"{where}: {shown(name)} is no name of a distribution", hint="rename the file")
         if name.endswith(".whl"):
+            # not at the top: it costs 12 ms, and few name a wheel
+            from packaging.utils import InvalidWheelFilename, parse_wheel_filename  # noqa: PLC0415
+
             try:
                 self.names.add(parse_wheel_filename(name)[0])
             except InvalidWheelFilename as error:
@@ -317,3 +319,8 @@ def _malformed(where: str, reason: str) -> SourceError:
         f"{where}: {strip_credentials(reason)}",
         hint="a line is NAME[extra]>=1.0 ; marker, NAME @ URL, a path, or an option that pip allows in files",
     )
+
+
+def _canonical(name: str) -> str:
+    """The normal form of a project's name (packaging's ``canonicalize_name``, without its import)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -3,6 +3,7 @@
     [tool.imagesmith]
     base-image = "registry.example/python:{python_version}"   # IMAGESMITH_BASE_IMAGE
     builder = "envd"                                          # IMAGESMITH_BUILDER
+    own-staging = true                                        # IMAGESMITH_OWN_STAGING
     [tool.imagesmith.envd]                                    # IMAGESMITH_ENVD_ADDRESS
     address = "tcp://127.0.0.1:1234"
 
@@ -32,7 +33,7 @@ DEFAULT_BASE_IMAGE = "docker.io/library/python:{python_version}-slim"
 _PREFIX = "IMAGESMITH_"
 _OWN = frozenset(
     {"IMAGESMITH_BASE_IMAGE", "IMAGESMITH_BUILDER", "IMAGESMITH_ID", "IMAGESMITH_DEBUG",
-     "IMAGESMITH_PROGRESS", "IMAGESMITH_RIG",
+     "IMAGESMITH_PROGRESS", "IMAGESMITH_RIG", "IMAGESMITH_OWN_STAGING",
      "IMAGESMITH_BLOCKED_BUILDERS", "IMAGESMITH_CACHE_DIR", "IMAGESMITH_ON_UNKNOWN"}
 )  # fmt: skip
 
@@ -48,6 +49,8 @@ class Settings:
     options: Mapping[str, Mapping[str, object]] = field(default_factory=FrozenMap)
     """by builder name, then by option name (``_`` for ``-``)"""
     blocked: tuple[str, ...] = ()
+    own_staging: bool = False
+    """give each build a staging tag of its own: for registries that refuse to overwrite a tag"""
     file: Path | None = None
     env: Mapping[str, str] = field(default_factory=FrozenMap)
     """the environment they were read from"""
@@ -75,18 +78,22 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
     """
     file, table = _project_table(cwd)
     options: dict[str, dict[str, object]] = {}
-    known = {"base-image", "builder"}
+    known = {"base-image": str, "builder": str, "own-staging": bool}
     for key, value in table.items():
         if isinstance(value, dict):
             options[key] = {name.replace("-", "_"): item for name, item in value.items()}
         elif key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = (
-                f"did you mean '{near[0]}'?" if near else "known: base-image, builder, and tables per builder"
+                f"did you mean '{near[0]}'?"
+                if near
+                else "known: base-image, builder, own-staging, and a table per builder"
             )
             raise UsageError(f"{file}: [tool.imagesmith] has no setting '{key}'", hint=hint)
-        elif not isinstance(value, str):
-            raise UsageError(f"{file}: tool.imagesmith.{key}: expected text, got {type(value).__name__}")
+        elif not isinstance(value, known[key]):
+            raise UsageError(
+                f"{file}: tool.imagesmith.{key}: expected {known[key].__name__}, got {type(value).__name__}"
+            )
     for key, text in env.items():
         if key.startswith(_PREFIX) and key not in _OWN:
             builder, _, option = key.removeprefix(_PREFIX).lower().partition("_")
@@ -101,6 +108,8 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
         builder_project=_text(table.get("builder")),
         options=FrozenMap({name: FrozenMap(values) for name, values in options.items()}),
         blocked=blocked,
+        own_staging=env.get("IMAGESMITH_OWN_STAGING", "") not in ("", "0")
+        or table.get("own-staging") is True,
         file=file,
         env=FrozenMap(env),
     )
