@@ -8,7 +8,7 @@ WITH_RIG = rig=$$($(PYTHON) -m tests.rig env) && eval "$$rig" &&
 # The certificates of the machine, as pip uses them.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: venv rig rig-all rig-down demo test check bench
+.PHONY: venv rig rig-all rig-down demo test check bench docs
 
 venv: .venv/.installed
 
@@ -42,3 +42,6 @@ check: venv
 
 bench: venv
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+docs: venv
+	$(BIN)/python docs/generate.py

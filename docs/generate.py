@@ -1,0 +1,196 @@
+"""Write docs/reference.md from the code: fields, features, the command line, errors, settings.
+
+``make docs`` runs it; a test holds the checked-in file to it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import click
+
+import imagesmith
+from imagesmith import Feature, ImagesmithError, ImageSpec, SubprocessRunner, Support, engine, errors
+from imagesmith.cli.app import COMMANDS, cli
+from imagesmith.pipeline import make_builder
+from imagesmith.plugins import Plugins
+from imagesmith.settings import Settings
+from imagesmith.spec import declarations
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "docs" / "reference.md"
+WIDTH = 88
+AUTHORING = (
+    *("command_environment", "final_user", "index_options", "install_environment", "python_mismatch"),
+    "stated_python",
+)
+"""The public functions of ``imagesmith`` that a builder calls."""
+
+HEAD = """\
+<!-- Made by docs/generate.py (make docs) from the code: edit that, not this. -->
+# Reference
+
+The [guide](guide.md) explains; this page lists. It is generated from the code.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = (
+        HEAD,
+        _section("Fields of ImageSpec", _fields()),
+        _section("Methods of ImageSpec", _methods()),
+        _section("Functions", _functions()),
+        _section("What each builder can do", _features()),
+        _section("Command line", _command_line()),
+        _section("Errors", _errors()),
+        _section("Helpers for builders", _members(imagesmith, AUTHORING)),
+        _section("Helpers for builders: imagesmith.engine", _members(engine, engine.__all__)),
+    )
+    return "\n".join(parts)
+
+
+def _section(title: str, lines: Iterator[str]) -> str:
+    return "\n".join([f"## {title}", "", *lines]) + "\n"
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _table(*head: str) -> Iterator[str]:
+    yield _row(*head)
+    yield "|" + "---|" * len(head)
+
+
+def _fields() -> Iterator[str]:
+    yield "In positional order; from `copy` on they are keyword-only. *Enters*: what the value changes."
+    yield "*Order*: whether the order of a list means something (elsewhere it changes neither id nor tag)."
+    yield ""
+    yield from _table("Field", "Kind", "Default", "Enters", "Order", "Meaning")
+    for name, told in declarations().items():
+        default = "unset" if told.default is None or told.default in ((), {}) else f"`{told.default!r}`"
+        order = "" if "list" not in told.kind else ("kept" if told.ordered else "free")
+        yield _row(f"`{name}`", told.kind, default, told.role.value, order, told.doc)
+
+
+def _methods() -> Iterator[str]:
+    yield from _table("Name", "What it gives")
+    for name, member in inspect.getmembers(ImageSpec):
+        public = not name.startswith("_") and name not in declarations()
+        if public and (callable(member) or isinstance(member, property)):
+            shown = f"`{name}`" if isinstance(member, property) else f"`{name}{_parameters(member)}`"
+            yield _row(shown, _first_line(member))
+
+
+def _functions() -> Iterator[str]:
+    for function in (imagesmith.build, imagesmith.exists, imagesmith.render, imagesmith.load):
+        yield f"### imagesmith.{function.__name__}"
+        yield ""
+        yield "```text"
+        yield from _signature(function)
+        yield ""
+        yield inspect.getdoc(function) or ""
+        yield "```"
+        yield ""
+
+
+def _signature(function: Callable[..., object]) -> Iterator[str]:
+    told = inspect.signature(function)
+    yield f"{function.__name__}("
+    keyword_only = False
+    for each in told.parameters.values():
+        if each.kind is each.KEYWORD_ONLY and not keyword_only:
+            keyword_only = True
+            yield "    *,"
+        default = getattr(each.default, "__name__", repr(each.default))
+        yield f"    {each.name}: {each.annotation}{'' if each.default is each.empty else f' = {default}'},"
+    yield f") -> {told.return_annotation}"
+
+
+def _features() -> Iterator[str]:
+    yield "A field that a builder cannot honour is refused before any work. *not yet*: possible, not written."
+    yield ""
+    tables = dict(_feature_tables())
+    yield from _table("Feature", *tables)
+    for feature in Feature:
+        supports = (table.get(feature, Support.IMPOSSIBLE).value for table in tables.values())
+        yield _row(f"`{feature}`", *supports)
+
+
+def _feature_tables() -> Iterator[tuple[str, dict[Feature, Support]]]:
+    """Of this project's own builders, whatever else is installed here."""
+    plugins = Plugins()
+    for project in sorted(ROOT.glob("plugins/*/pyproject.toml")):
+        told = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+        for name in told["entry-points"]["imagesmith"]:
+            builder = make_builder(plugins, name, Settings(), SubprocessRunner())
+            yield name, dict(builder.features)
+
+
+def _command_line() -> Iterator[str]:
+    options = cli.context_settings
+    with click.Context(cli, info_name="imagesmith", terminal_width=WIDTH, color=False, **options) as top:
+        yield from _help("imagesmith", cli.get_help(top))
+        for name in COMMANDS:
+            command = cli.get_command(top, name)
+            assert command is not None
+            with click.Context(command, info_name=name, parent=top, terminal_width=WIDTH, color=False) as ctx:
+                yield from _help(f"imagesmith {name}", command.get_help(ctx))
+
+
+def _help(title: str, text: str) -> Iterator[str]:
+    yield f"### {title}"
+    yield ""
+    yield "```text"
+    yield text
+    yield "```"
+    yield ""
+
+
+def _errors() -> Iterator[str]:
+    yield "Every error is an `ImagesmithError` with `message`, `hint` and `exit_code` (what the command line"
+    yield "returns). Indented ones are caught by those above them."
+    yield ""
+    yield from _table("Error", "Exit", "Meaning")
+    yield from _error(ImagesmithError, 0)
+
+
+def _error(kind: type[ImagesmithError], depth: int) -> Iterator[str]:
+    yield _row("&nbsp;" * 4 * depth + f"`{kind.__name__}`", kind.exit_code, _first_line(kind))
+    for below in sorted(kind.__subclasses__(), key=_place):
+        if below.__name__ in imagesmith.__all__:
+            yield from _error(below, depth + 1)
+
+
+def _place(kind: type) -> tuple[int, str]:
+    """As the tree in errors.py is drawn."""
+    return (errors.__doc__ or "").find(f" {kind.__name__} "), kind.__name__
+
+
+def _members(module: object, names: Sequence[str]) -> Iterator[str]:
+    yield from _table("Name", "What it gives")
+    for name in names:
+        member = getattr(module, name)
+        if not inspect.isclass(member):
+            yield _row(f"`{name}{_parameters(member)}`", _first_line(member))
+
+
+def _parameters(function: object) -> str:
+    names = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+    shown = [str(each.replace(annotation=each.empty, default=each.empty)) for each in names]
+    return f"({', '.join(name for name in shown if name != 'self')})"
+
+
+def _first_line(thing: object) -> str:
+    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split()).replace("``", "`")
+
+
+if __name__ == "__main__":
+    os.environ.pop("IMAGESMITH_BLOCKED_BUILDERS", None)
+    FILE.write_text(reference(), encoding="utf-8")
+    print(f"wrote {FILE.relative_to(ROOT)}")
