@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-
 from imagesmith import _requirement_lines as grammar
 from imagesmith._urls import strip_credentials
 from imagesmith.errors import SourceError
