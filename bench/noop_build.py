@@ -41,7 +41,7 @@ def main() -> None:
     """Publish, then time."""
     rig = state.load()
     env = {
-        **os.environ,
+        **{key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
         "DOCKER_HOST": rig.docker_host,
         "IMAGESMITH_BASE_IMAGE": f"{rig.registry}/library/python:{{python_version}}",
     }

@@ -28,6 +28,7 @@ from imagesmith import (
     StepStarted,
 )
 from tests.live.conftest import Build, Engine
+from tests.rig import buildkit
 from tests.rig.state import Rig
 
 pytestmark = pytest.mark.live
@@ -146,6 +147,42 @@ def test_an_unreachable_registry(make: Build, rig: Rig) -> None:
     with pytest.raises(ExistenceUnknown, match=r"127\.0\.0\.1:9"):
         make(spec)
     assert make(spec, on_unknown="assume").digest == ""
+
+
+@pytest.fixture
+def small_buildkit(rig: Rig, tmp_path: Path) -> Iterator[str]:
+    """A BuildKit of its own whose disk holds less than a base image."""
+    if os.geteuid() != 0:
+        pytest.skip("a small disk is a tmpfs, which only root can mount")
+    disk, socket_path = tmp_path / "disk", tmp_path / "buildkit.sock"
+    disk.mkdir()
+    config = tmp_path / "buildkitd.toml"
+    config.write_text(
+        f'root = "{disk}"\n[grpc]\naddress = ["unix://{socket_path}"]\n[worker.oci]\nenabled = true\n'
+        f'networkMode = "host"\n[worker.containerd]\nenabled = false\n'
+        f'[registry."{rig.registry}"]\nhttp = true\n'
+    )
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90m", "tmpfs", disk], check=True)
+    argv = [str(buildkit.binary()), "--config", str(config)]
+    daemon = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while not socket_path.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield f"unix://{socket_path}"
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=30)
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_an_engine_whose_disk_is_full(make: Build, engine: Engine, small_buildkit: str) -> None:
+    spec = ImageSpec(name="toosmall", python_version="3.11", packages=["six"])
+    with pytest.raises((BuildFailed, BuilderNotReady)) as caught:
+        make(spec, variables={"IMAGESMITH_ENVD_ADDRESS": small_buildkit})
+    assert "no space left on device" in str(caught.value)
+    assert "hint: the engine's disk is full" in str(caught.value)
+    assert engine.tags(spec.name) == set()
 
 
 class Cable:

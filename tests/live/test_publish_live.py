@@ -233,6 +233,21 @@ def test_index_credentials_and_secret_files_are_found_nowhere(
     assert make(spec.replace(pip_index=f"http://you:other@{host}/simple"), variables=variables).reused
 
 
+def test_an_extra_index_beside_the_usual_one(make: Build, engine: Engine, rig: Rig) -> None:
+    name = f"extra{RUN}"
+    with private_index(name, None) as host:
+        spec = ImageSpec(
+            name="extra",
+            python_version="3.11",
+            registry=f"{rig.registry}/live-{RUN}",
+            packages=["six", name],
+            pip_extra_index_url=[f"http://{host}/simple"],
+            entrypoint=["python", "-c", f"import six, {name}; print({name}.VERSION)"],
+        )
+        result = make(spec, variables={"IMAGESMITH_ENVD_ADDRESS": rig.buildkit.tcp})
+    assert engine.run(result.reference) == "1.0\n"
+
+
 def test_two_processes_build_once(environment: dict[str, str], tmp_path: Path, engine: Engine) -> None:
     (tmp_path / "image.py").write_text(
         "from imagesmith import ImageSpec\n"

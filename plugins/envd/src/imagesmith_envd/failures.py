@@ -66,7 +66,8 @@ def explain(progress: Progress, returncode: int, where: str) -> ImagesmithError:
             hint="look at the engine's own log; nothing was published",
         )
     status = int(code[1]) if code else None
-    message = own or (f"{step.name} failed" + (f" with exit code {status}" if status is not None else ""))
+    why = f" with exit code {status}" if status is not None else f": {progress.error or fatal}"
+    message = own or f"{step.name} failed{why}"
     return BuildFailed(
         message,
         builder="envd",
@@ -87,6 +88,6 @@ def _fatal(progress: Progress) -> str:
 
 def _hint(text: str) -> str | None:
     for pattern, hint in _HINTS:
-        if match := re.search(pattern, text):
+        if match := re.search(pattern, text, re.IGNORECASE):
             return hint.format(*match.groups())
     return None
