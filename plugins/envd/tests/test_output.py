@@ -52,6 +52,11 @@ def test_lines_that_come_after_the_error_are_not_lost() -> None:
     assert error.tail == ("why",)
 
 
+def test_a_line_under_number_0_is_the_latest_steps() -> None:
+    progress, _ = follow([*COMMAND, "#0 0.2 why", ERROR], (FATAL,))
+    assert progress.tail() == ("why",)
+
+
 def test_the_digest_that_was_pushed() -> None:
     digest = "sha256:" + "a" * 64
     progress, _ = follow(

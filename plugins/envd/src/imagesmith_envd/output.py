@@ -60,6 +60,8 @@ class Progress:
         if not match:
             return
         step, rest = match["id"], match["text"]
+        if step == "0":  # BuildKit's number for a line whose step it has not numbered yet: the latest one
+            step = next(reversed(self._names), step)
         if found := _DIGEST.search(rest):
             self.digest = found[1]
         if step not in self._names:
