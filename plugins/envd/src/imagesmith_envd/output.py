@@ -78,7 +78,8 @@ class Progress:
             self._report(StepDone(step, cached=True))
         elif rest.startswith("ERROR: "):
             self.failed, self.error = step, rest.removeprefix("ERROR: ")
-            self._report(StepDone(step, error=self.error.partition("\n")[0][:200]))
+            exit_code = re.search(r"exit code: \d+", self.error)
+            self._report(StepDone(step, error=exit_code[0] if exit_code else self.error[:200]))
 
     def _start(self, step: str, known: Step | None, name: str) -> None:
         self._steps[step] = known
