@@ -123,11 +123,11 @@ def _features() -> Iterator[str]:
 
 
 def _feature_tables() -> Iterator[tuple[str, dict[Feature, Support]]]:
-    """Of this project's own builders, whatever else is installed here."""
+    """Of this project's own builders that are installed, whatever else is."""
     plugins = Plugins()
     for project in sorted(ROOT.glob("plugins/*/pyproject.toml")):
         told = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-        for name in told["entry-points"]["imagesmith"]:
+        for name in set(plugins.names()) & told["entry-points"]["imagesmith"].keys():
             builder = make_builder(plugins, name, Settings(), SubprocessRunner())
             yield name, dict(builder.features)
 
