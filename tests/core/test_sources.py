@@ -338,9 +338,22 @@ def test_staged_modes_and_times_do_not_depend_on_the_origin(tmp_path: Path) -> N
         "source", "source/sub", "source/sub/run", "requirements", "runtime", "runtime/imagesmith",
     }  # fmt: skip
     assert {mode for mode in modes.values() if mode != 0o755} == {0o644}
-    assert {path.lstat().st_mtime for path in folder.rglob("*")} == {315_619_200.0}
+    assert {int(path.lstat().st_mtime) for path in folder.rglob("*")} == {315_619_200}
     assert staged.folder == folder
     assert staged.digests["source/sub/run"].startswith("exec:")
+
+
+def test_files_of_one_size_have_different_times_but_the_same_second(tmp_path: Path) -> None:
+    put(tmp_path, "app/one", "1\n")
+    put(tmp_path, "app/two", "2\n")
+    put(tmp_path, "app/also_one", "1\n")
+    sources.stage(spec(tmp_path, source_root="app"), tmp_path / "staged")
+    times = {
+        name: (tmp_path / "staged/source" / name).stat().st_mtime_ns for name in ("one", "two", "also_one")
+    }
+    assert times["one"] == times["also_one"]
+    assert times["one"] != times["two"]
+    assert {time // 10**9 for time in times.values()} == {315_619_200}
 
 
 def test_staging_hashes_what_it_wrote(tmp_path: Path) -> None:

@@ -21,11 +21,20 @@ from typing import Literal, Protocol, Self, TypeAlias
 from imagesmith._redaction import Redactor
 from imagesmith.errors import ImagesmithError
 
-__all__ = ["Completed", "OnLine", "Runner", "Stream", "SubprocessRunner", "ToolMissing", "ToolTimeout"]
+__all__ = [
+    "Completed",
+    "OnLine",
+    "Redactor",
+    "Runner",
+    "Stream",
+    "SubprocessRunner",
+    "ToolMissing",
+    "ToolTimeout",
+]
 
 TAIL_LINES = 200
 LINE_CHARACTERS = 8192
-"""A longer line is cut there."""
+"""A longer line is cut there, where nothing else is said."""
 
 _CHUNK = 65536
 _POLL_SECONDS = 0.1
@@ -73,6 +82,7 @@ class Runner(Protocol):
         on_line: OnLine,
         redact: Collection[str] = (),
         timeout: float | None = None,
+        line_limit: int = LINE_CHARACTERS,
     ) -> Completed:
         """Run it to its end.
 
@@ -83,6 +93,7 @@ class Runner(Protocol):
             on_line: is called with each line (no line end) as it comes, in the caller's thread.
             redact: secret values; each is cut from every line before anything sees it.
             timeout: in seconds; None waits as long as it takes.
+            line_limit: a longer line is cut there; more than the usual is for output that programs read.
 
         Raises:
             ToolMissing: the program cannot be started.
@@ -106,6 +117,7 @@ class SubprocessRunner:
         on_line: OnLine,
         redact: Collection[str] = (),
         timeout: float | None = None,
+        line_limit: int = LINE_CHARACTERS,
     ) -> Completed:
         """See ``Runner.run``."""
         started = time.monotonic()
@@ -118,7 +130,7 @@ class SubprocessRunner:
 
         process = _start(argv, env, cwd)
         try:
-            with _Pipes(process, emit, redactor) as pipes:
+            with _Pipes(process, emit, redactor, line_limit) as pipes:
                 deadline = None if timeout is None else started + timeout
                 try:
                     _follow(process, pipes, deadline, argv[0], timeout)
@@ -144,12 +156,14 @@ class SubprocessRunner:
 class _Pipes:
     """Both output streams of a process, read as they come, cut into lines."""
 
-    def __init__(self, process: subprocess.Popen[bytes], emit: OnLine, redactor: Redactor) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], emit: OnLine, redactor: Redactor, line_limit: int
+    ) -> None:
         self._selector = selectors.DefaultSelector()
         self._lines: dict[Stream, _Lines] = {}
         pipes: tuple[tuple[Stream, object], ...] = (("stdout", process.stdout), ("stderr", process.stderr))
         for name, pipe in pipes:
-            self._lines[name] = _Lines(name, emit, redactor)
+            self._lines[name] = _Lines(name, emit, redactor, line_limit)
             self._selector.register(pipe, selectors.EVENT_READ, name)  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
@@ -185,13 +199,14 @@ class _Pipes:
 class _Lines:
     """Bytes of one stream to lines. A carriage return overwrites, as on a terminal."""
 
-    def __init__(self, stream: Stream, emit: OnLine, redactor: Redactor) -> None:
+    def __init__(self, stream: Stream, emit: OnLine, redactor: Redactor, line_limit: int) -> None:
         self._stream = stream
         self._emit = emit
         self._redactor = redactor
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         # enough behind the cut to see a secret that begins before it
-        self._limit = LINE_CHARACTERS + redactor.longest
+        self._line_limit = line_limit
+        self._limit = line_limit + redactor.longest
         self._rest = ""
 
     def feed(self, chunk: bytes) -> None:
@@ -209,8 +224,8 @@ class _Lines:
 
     def _line(self, text: str) -> None:
         text = _visible(text)
-        cut = self._redactor.redact(text[: self._limit], limit=LINE_CHARACTERS)
-        self._emit(cut + _CUT if len(text) > LINE_CHARACTERS else cut, self._stream)
+        cut = self._redactor.redact(text[: self._limit], limit=self._line_limit)
+        self._emit(cut + _CUT if len(text) > self._line_limit else cut, self._stream)
 
 
 def _visible(line: str) -> str:

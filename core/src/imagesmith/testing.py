@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from imagesmith.errors import StoreError
+from imagesmith._redaction import Redactor
+from imagesmith.authoring import command_environment, final_user, install_environment
+from imagesmith.builder import (
+    BuildPlan,
+    Built,
+    Command,
+    Contribution,
+    Feature,
+    Readiness,
+    Support,
+)
+from imagesmith.errors import BuilderNotReady, BuildFailed, StoreError
+from imagesmith.events import StepLog
+from imagesmith.requirements import index_options
+from imagesmith.runner import Completed, ToolMissing
 from imagesmith.stores import StoredImage
 from imagesmith.stores._documents import (
     CONFIG,
@@ -19,7 +40,12 @@ from imagesmith.stores._documents import (
     same_platform,
 )
 
-__all__ = ["MemoryStore"]
+if TYPE_CHECKING:
+    from imagesmith.builder import BuildRequest, Environment
+    from imagesmith.events import Reporter
+    from imagesmith.runner import OnLine
+
+__all__ = ["Call", "FakeBuilder", "MemoryStore", "RecordingRunner"]
 
 JSON = Mapping[str, object]
 
@@ -108,3 +134,154 @@ class MemoryStore:
             raise StoreError(f"{digest} names no configuration")
         size = len(encode(document))
         return [StoredImage(digest, self._get(str(config["digest"])), document, MANIFEST, size)]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One process that a ``RecordingRunner`` was asked to start."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    redact: tuple[str, ...]
+
+
+class RecordingRunner:
+    """A runner that starts nothing: it notes each call, says these lines, and ends as it is told.
+
+    Args:
+        returncode: how each process ends.
+        lines: what each process prints; the secrets it was told to redact are cut, as in real life.
+        raises: raised instead, after the lines.
+    """
+
+    def __init__(
+        self, *, returncode: int = 0, lines: Iterable[str] = (), raises: BaseException | None = None
+    ) -> None:
+        self.calls: list[Call] = []
+        self._returncode = returncode
+        self._lines = tuple(lines)
+        self._raises = raises
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        on_line: OnLine,
+        redact: Collection[str] = (),
+        timeout: float | None = None,  # noqa: ARG002 - the protocol's
+        line_limit: int = 0,  # noqa: ARG002 - the protocol's
+    ) -> Completed:
+        """See ``imagesmith.runner.Runner``."""
+        self.calls.append(Call(tuple(argv), dict(env), cwd, tuple(redact)))
+        redactor = Redactor(redact)
+        lines = tuple(redactor.redact(line) for line in self._lines)
+        for line in lines:
+            on_line(line, "stdout")
+        if self._raises is not None:
+            raise self._raises
+        return Completed(self._returncode, lines, 0.0)
+
+
+class FakeBuilder:
+    """A builder that makes no image: it writes a recipe and hands it to the tool ``fake-tool``.
+
+    It keeps the whole contract as far as it can be kept without an engine, honours every feature, and is
+    easily broken: override ``steps``.
+    """
+
+    name = "fake"
+    version = "1.0"
+    features: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(Feature, Support.FULL))
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+
+    def ready(self) -> Readiness:
+        """Whether the tool starts."""
+        try:
+            self.environment.runner.run(
+                ["fake-tool", "--version"],
+                env=self.environment.env,
+                cwd=Path("/"),
+                on_line=lambda _line, _stream: None,
+            )
+        except (ToolMissing, OSError) as error:
+            return Readiness(False, problem=str(error), hint="there is no fake-tool to install")
+        return Readiness(True, ("fake-tool",))
+
+    def refusals(self, request: BuildRequest) -> Mapping[str, str]:  # noqa: ARG002 - the protocol's
+        """Nothing."""
+        return {}
+
+    def steps(self, request: BuildRequest) -> list[list[object]]:
+        """The recipe: what is done, in the canonical order, as plain data."""
+        spec, staged = request.spec, request.staged
+        done: list[list[object]] = [["from", request.base.pinned, request.platform]]
+        done += [["cuda", spec.cuda, spec.cudnn]] if spec.cuda else []
+        done += [["apt", *sorted(set(spec.apt_packages))]] if spec.apt_packages else []
+        done += [["python", spec.python_version]] if spec.python_version else []
+        if spec.conda_packages or spec.conda_channels:
+            done.append(["conda", sorted(spec.conda_packages), list(spec.conda_channels)])
+        if staged.has_requirements:
+            options = [*index_options(spec), *spec.pip_extra_args]
+            mounts = [target for _, target in spec.pip_secret_mounts]
+            env = install_environment(request, Contribution())
+            done.append(["install", dict(staged.texts), list(staged.binaries), options, mounts, env])
+        user = final_user(request)
+        done.append(["files", spec.workdir_or_default, user, staged.has_source, staged.has_runtime])
+        if spec.commands:
+            done.append(["environment", command_environment(request, Contribution())])
+            done += [["command", command] for command in spec.commands]
+        if spec.builder_options:
+            done.append(["options", _plain(spec.builder_options)])
+        return done
+
+    def plan(self, request: BuildRequest) -> BuildPlan:
+        """One file, one command."""
+        steps = self.steps(request)
+        where = str(getattr(request.destination, "reference", "layout"))
+        return BuildPlan(
+            builder=self.name,
+            request=request,
+            files={"recipe.json": json.dumps(steps, indent=1, sort_keys=True)},
+            commands=(Command(("fake-tool", "build", "…/recipe.json", "--to", where)),),
+            steps=tuple(str(step[0]) for step in steps),
+        )
+
+    def build(self, plan: BuildPlan, report: Reporter) -> Built:
+        """Write the files, run the tool."""
+        request = plan.request
+        if request.staged.folder is None:
+            raise ValueError("this plan was made for showing: its files are only listed")
+        with tempfile.TemporaryDirectory(prefix="fake-", dir=request.staged.folder.parent) as name:
+            for path, text in plan.files.items():
+                (Path(name) / path).write_text(text, encoding="utf-8")
+            argv = [word.replace("…", name) for word in plan.commands[0].argv]
+            try:
+                done = self.environment.runner.run(
+                    argv,
+                    env=self.environment.env,
+                    cwd=Path(name),
+                    on_line=lambda line, _stream: report(StepLog("1", line)),
+                    redact=[secret.reveal().decode() for secret in request.secrets.values()],
+                )
+            except ToolMissing as error:
+                raise BuilderNotReady(
+                    str(error), builder=self.name, hint="there is no fake-tool to install"
+                ) from error
+        if done.returncode != 0:
+            raise BuildFailed(
+                "fake-tool failed", builder=self.name, returncode=done.returncode, tail=done.tail
+            )
+        digest = "sha256:" + hashlib.sha256(plan.files["recipe.json"].encode()).hexdigest()
+        return Built(request.destination, digest, plan.contributed)
+
+
+def _plain(value: object) -> object:
+    """Mappings and sequences as ``dict`` and ``list``."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,71 @@
+"""Shell that does the same work in every image, whichever builder runs it. Pure text for ``/bin/sh -eu``."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from imagesmith.authoring import command_environment, final_user, install_environment
+
+if TYPE_CHECKING:
+    from imagesmith.builder import BuildRequest, Contribution
+
+__all__ = ["VENV", "for_commands", "for_installs", "virtual_environment", "work_directory"]
+
+VENV = "/opt/venv"
+"""The virtual environment on a base that does not state its python."""
+
+
+def for_installs(request: BuildRequest, contribution: Contribution) -> str:
+    """Runs the script that it is given as an argument with what install steps see beside the base's."""
+    return f'exec env {_pairs(install_environment(request, contribution))} /bin/sh -eu "$1" </dev/null\n'
+
+
+def for_commands(request: BuildRequest, contribution: Contribution) -> str:
+    """Runs the script that it is given as an argument with exactly what the spec's commands see."""
+    env = {"HOME": "/root", **command_environment(request, contribution)}
+    workdir = shlex.quote(request.spec.workdir_or_default)
+    return f'cd {workdir}\nexec env -i {_pairs(env)} /bin/sh -eu "$1" </dev/null\n'
+
+
+def virtual_environment(wanted: str | None, *, needed: bool) -> str:
+    """Makes VENV from the base's python and checks that it is the wanted one.
+
+    ``needed``: whether the lack of any python fails.
+    """
+    absent = (
+        'echo "imagesmith: the base image has no python3: choose a base that has one" >&2\n    exit 1'
+        if needed
+        else "exit 0"
+    )
+    script = f"""if [ ! -x {VENV}/bin/python ]; then
+  py=$(command -v python3 || command -v python || true)
+  if [ -z "$py" ]; then
+    {absent}
+  fi
+  if "$py" -c "import ensurepip" 2>/dev/null; then
+    "$py" -m venv --system-site-packages {VENV}
+  else
+    "$py" -m venv --system-site-packages --without-pip {VENV}
+  fi
+fi
+"""
+    if wanted is None:
+        return script
+    return f"""{script}have=$({VENV}/bin/python -c "import platform; print(platform.python_version())")
+case "$have" in
+  {wanted}|{wanted}.*) ;;
+  *) echo "imagesmith: the base image carries python $have, the spec asks for {wanted}" >&2; exit 1;;
+esac
+"""
+
+
+def work_directory(request: BuildRequest) -> str:
+    """Makes the work directory, of the final user and writable for group 0; what stands in it stays."""
+    workdir = shlex.quote(request.spec.workdir_or_default)
+    user = shlex.quote(final_user(request).partition(":")[0])
+    return f"mkdir -p {workdir}\nchown {user}:0 {workdir}\nchmod 0775 {workdir}\n"
+
+
+def _pairs(env: dict[str, str]) -> str:
+    return " ".join(shlex.quote(f"{key}={value}") for key, value in sorted(env.items()))

@@ -1,0 +1,112 @@
+"""The builder: readiness, plan, and one run of buildx for each platform."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from imagesmith import (
+    BuilderNotReady,
+    BuildPlan,
+    BuildRequest,
+    Built,
+    Command,
+    Environment,
+    Feature,
+    Readiness,
+    Reporter,
+    Support,
+    engine,
+    python_mismatch,
+)
+from imagesmith_docker import __version__, client
+from imagesmith_docker.options import Options, parse
+from imagesmith_docker.quoting import can_mount_at
+from imagesmith_docker.render import render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FULL, NOT_YET = Support.FULL, Support.NOT_YET
+
+FEATURES: Mapping[Feature, Support] = MappingProxyType(
+    dict.fromkeys(Feature, FULL)
+    | {
+        Feature.CONDA_PACKAGES: NOT_YET,
+        Feature.CONDA_CHANNELS: NOT_YET,
+        Feature.CUDA: NOT_YET,
+        Feature.CUDNN: NOT_YET,
+        Feature.OCI_LAYOUT: NOT_YET,
+    }
+)
+
+
+class DockerBuilder:
+    """Builds with ``docker buildx build``, on the local engine or on another builder that buildx knows."""
+
+    name = "docker"
+    version = __version__
+    features = FEATURES
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def ready(self) -> Readiness:
+        """The docker client, buildx, and an answer from the builder in use."""
+        runner, env = self._environment.runner, self._environment.env
+        options, problems = parse({}, self._environment.options)
+        details: list[str] = []
+        if problems:
+            name, reason = next(iter(problems.items()))
+            return Readiness(False, problem=f"the setting {name}: {reason}", hint="see IMAGESMITH_DOCKER_*")
+        try:
+            details.append(f"buildx: {client.buildx_version(runner, env, Path(tempfile.gettempdir()))}")
+            facts = client.inspect(runner, env, Path(tempfile.gettempdir()), options.builder)
+        except BuilderNotReady as error:
+            return Readiness(False, tuple(details), problem=error.message, hint=error.hint)
+        details.append(f"builder: {facts.name} ({facts.driver})")
+        if facts.in_engine:
+            found = engine.probe(env)
+            if found.problem:
+                return Readiness(False, tuple(details), problem=found.problem, hint=found.hint)
+            details.append(f"Docker engine: {found.detail}")
+        return Readiness(True, tuple(details))
+
+    def refusals(self, request: BuildRequest) -> Mapping[str, str]:
+        """Options that are none, a python that the base does not have, paths that cannot be mounted."""
+        _, reasons = self._options(request)
+        if mismatch := python_mismatch(request.base, request.spec.python_version):
+            reasons["python_version"] = f"{mismatch}; installing another one is not yet supported"
+        for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
+            if not can_mount_at(target):
+                reasons[f"pip_secret_mounts[{number}]"] = (
+                    f"{target!r}: a Dockerfile mounts only at paths of letters, digits and . _ - / @ + : ~"
+                )
+        return reasons
+
+    def plan(self, request: BuildRequest) -> BuildPlan:
+        """The Dockerfile, the scripts it runs, and the command that builds it."""
+        from imagesmith_docker.run import build_argv  # noqa: PLC0415 - listing builders needs none of it
+
+        rendered = render(request)
+        options, _ = self._options(request)
+        return BuildPlan(
+            builder=self.name,
+            request=request,
+            files={"Dockerfile": rendered.dockerfile, **rendered.scripts},
+            commands=(Command(tuple(build_argv(request, options, Path("…")))),),
+            contributed=rendered.contributed,
+            steps=tuple(step.name for step in rendered.steps),
+        )
+
+    def build(self, plan: BuildPlan, report: Reporter) -> Built:
+        """One run of buildx; the image is left where it should go."""
+        from imagesmith_docker.run import Run  # noqa: PLC0415 - a build that is reused needs none of it
+
+        options, _ = self._options(plan.request)
+        return Run(self._environment, options, plan, report).build()
+
+    def _options(self, request: BuildRequest) -> tuple[Options, dict[str, str]]:
+        return parse(request.spec.builder_options, request.options)

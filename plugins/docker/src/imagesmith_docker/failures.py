@@ -1,0 +1,66 @@
+"""Why a build failed, as the error a person reads. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from imagesmith import BuilderNotReady, BuildFailed, ImagesmithError
+from imagesmith.hints import hint_for
+
+if TYPE_CHECKING:
+    from imagesmith_docker.progress import Progress
+
+__all__ = ["explain"]
+
+_EXIT = re.compile(r"exit code: (\d+)")
+_ENGINE = re.compile(
+    r"[Cc]annot connect to the Docker daemon|connection refused|error reading from server"
+    r"|transport is closing|unexpected EOF|context deadline exceeded|no builder .* found|failed to find (driver|instance)"
+    r"|error during connect|no such host|connect: no such file|graceful_stop"
+)
+_TOO_OLD = re.compile(r"unsupported frontend capability (\S+)|Unknown flag|unknown flag: (\S+)")
+_PLAIN_HTTP = "server gave HTTP response to HTTPS client"
+
+
+def explain(progress: Progress, returncode: int) -> ImagesmithError:
+    """The error for a build that ended with ``returncode``."""
+    said = [line for line in progress.said if not line.startswith(("WARNING", "time="))]
+    reason = next((line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")), "")
+    reason = reason.removeprefix("failed to solve: ") or " ".join(said[-3:])
+    tail, step = progress.tail, progress.step
+    text = "\n".join((*tail, progress.error, reason))
+    code = _EXIT.search(progress.error) or _EXIT.search(reason)
+    if too_old := _TOO_OLD.search(text):
+        return BuilderNotReady(
+            f"the engine or its buildx is too old: {too_old[0]}",
+            builder="docker",
+            hint="use Docker Engine 23 or newer with docker-buildx 0.13 or newer",
+        )
+    if code is None and _ENGINE.search(text):
+        where = f" during the step '{step}'" if step else ""
+        return BuilderNotReady(
+            f"the engine does not answer{where}: {reason or progress.error}",
+            builder="docker",
+            hint="is it running? docker buildx inspect and imagesmith doctor say more; nothing was published",
+        )
+    status = int(code[1]) if code else None
+    own = next(
+        (line.removeprefix("imagesmith: ") for line in reversed(tail) if line.startswith("imagesmith: ")),
+        None,
+    )
+    if own:
+        message = own
+    elif step is None or status is None:
+        message = f"docker buildx failed: {reason or progress.error or f'exit code {returncode}'}"
+    else:
+        message = f"{step} failed with exit code {status}"
+    hint = "tell the builder that this registry speaks plain HTTP (insecure-registries, buildkitd.toml)"
+    return BuildFailed(
+        message,
+        builder="docker",
+        step=step,
+        returncode=status,
+        tail=() if own and len(tail) == 1 else tail,
+        hint=hint if _PLAIN_HTTP in text else hint_for(text),
+    )

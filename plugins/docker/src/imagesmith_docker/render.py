@@ -1,0 +1,188 @@
+"""A request as a Dockerfile and the scripts it runs. Pure text.
+
+The Dockerfile makes files, nothing else: ENV, ENTRYPOINT, LABEL and the rest of the configuration are the
+core's, which writes one for every image anyway (marker, labels, plain history). So no value of ``env``
+stands in a layer's key, and none has to be quoted. There is no ``# syntax=`` line (it would pull an image)
+and no heredoc: each step is a script of its own, mounted for the time it runs, and part of its key.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imagesmith import BuildRequest, Contribution, scripts
+from imagesmith_docker.installer import MOUNT, Installer, installer, needs_environment
+from imagesmith_docker.quoting import exec_form, place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CONTEXT", "RUNTIME", "Rendered", "Step", "render", "secret_id", "secret_targets"]
+
+CONTEXT = "imagesmith"
+"""The named build context that holds the scripts; the main one is what the core staged."""
+RUNTIME = "/opt/imagesmith"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One instruction: a key to know it again by in buildx's output, and its name for people."""
+
+    key: str
+    name: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The Dockerfile, the scripts (by path below the build folder), and the steps in order."""
+
+    dockerfile: str
+    scripts: Mapping[str, str]
+    steps: tuple[Step, ...]
+    contributed: Contribution
+
+
+def render(request: BuildRequest) -> Rendered:
+    """The whole build as text."""
+    needs = needs_environment(request)
+    contributed = Contribution(path=(f"{scripts.VENV}/bin",)) if needs else Contribution()
+    page = _Page()
+    _apt(page, request)
+    if needs:
+        _python(page, request)
+    if request.staged.has_requirements:
+        _packages(page, request, installer(request))
+    _files(page, request)
+    _commands(page, request, scripts.for_commands(request, contributed))
+    page.settle("install.sh", scripts.for_installs(request, contributed))
+    head = [f"FROM {request.base.pinned}", "USER 0:0", "WORKDIR /"]
+    lines = [*head, *(step.line for step in page.steps)]
+    return Rendered("\n".join(lines) + "\n", page.files, tuple(page.steps), contributed)
+
+
+def secret_id(name: str) -> str:
+    """The id under which buildx is given the secret of that name."""
+    return "".join(char if char.isalnum() or char in "._-" else "-" for char in name).strip("-")
+
+
+class _Page:
+    """Steps and scripts as they come."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.files: dict[str, str] = {}
+
+    def settle(self, name: str, text: str) -> None:
+        """Write a script that several steps run by, where any does."""
+        if any(f"/{name}" in step.line for step in self.steps):
+            self.files[f"{CONTEXT}/{name}"] = text
+
+    def run(self, key: str, name: str, script: str, *mounts: str, by: str = "install.sh") -> None:
+        """A step that runs ``script`` by another one, which gives it its environment."""
+        file = f"{key}.sh"
+        self.files[f"{CONTEXT}/{file}"] = script
+        own = (_bind(each, each, f"from={CONTEXT}") for each in (by, file))
+        options = " \\\n    ".join(f"--mount={each}" for each in (*own, *mounts))
+        argv = exec_form("/bin/sh", f"{MOUNT}/{by}", f"{MOUNT}/{file}")
+        self.steps.append(Step(f"{MOUNT}/{file}", name, f"RUN {options} \\\n    {argv}"))
+
+    def copy(self, name: str, source: str, target: str) -> None:
+        """A step that copies what is in a folder of the main context into another."""
+        line = f"COPY {exec_form(source, place(target) + '/')}"
+        self.steps.append(Step(f"COPY {source} ", name, line))
+
+
+def _bind(source: str, target: str, *more: str) -> str:
+    return ",".join(("type=bind", *more, f"source={source}", f"target={MOUNT}/{target}"))
+
+
+def _cache(request: BuildRequest, name: str, target: str, *, locked: bool) -> str:
+    sharing = "locked" if locked else "shared"
+    identity = f"imagesmith-{name}-{request.platform.replace('/', '-')}"
+    return f"type=cache,id={identity},sharing={sharing},target={target}"
+
+
+def _apt(page: _Page, request: BuildRequest) -> None:
+    packages = sorted(set(request.spec.apt_packages))
+    if not packages:
+        return
+    # What makes a base throw away what apt downloaded is hidden for the time of this step.
+    page.files[f"{CONTEXT}/keep"] = "// downloaded packages stay in the build's cache\n"
+    script = (
+        "export DEBIAN_FRONTEND=noninteractive\n"
+        "apt-get update\n"
+        f"apt-get install -y --no-install-recommends -- {shlex.join(packages)}\n"
+        # they hold the time of day
+        "rm -rf /var/log/apt/*.log* /var/log/dpkg.log /var/log/alternatives.log "
+        "/var/cache/ldconfig/aux-cache\n"
+    )
+    page.run(
+        "apt",
+        f"apt: {' '.join(packages)}",
+        script,
+        _cache(request, "apt", "/var/cache/apt", locked=True),
+        _cache(request, "apt-lists", "/var/lib/apt/lists", locked=True),
+        f"type=bind,from={CONTEXT},source=keep,target=/etc/apt/apt.conf.d/docker-clean",
+    )
+
+
+def _python(page: _Page, request: BuildRequest) -> None:
+    wanted = request.spec.python_version
+    needed = wanted is not None or request.staged.has_requirements
+    name = f"python{' ' + wanted if wanted else ''}: {scripts.VENV}"
+    page.run("python", name, scripts.virtual_environment(wanted, needed=needed))
+
+
+def _packages(page: _Page, request: BuildRequest, chosen: Installer) -> None:
+    spec = request.spec
+    mounts = [_bind("requirements", "requirements", "rw")]
+    mounts.append(_cache(request, "pip", f"{MOUNT}/cache/pip", locked=False))
+    if chosen.uv:
+        mounts.append(_cache(request, "uv", f"{MOUNT}/cache/uv", locked=False))
+        mounts.append(_bind("tools", "tools", f"from={CONTEXT}"))
+    for name, target in secret_targets(request).items():
+        mounts.append(f"type=secret,id={secret_id(name)},required=true,target={target}")
+    count = len(spec.packages) + (1 if spec.requirements else 0)
+    by = f" by pip: {chosen.reason}" if chosen.reason else ""
+    name = f"packages: {count} requirement{'s' if count != 1 else ''}{by}"
+    told = spec.to_dict()  # credentials cut out: a change of these is no change of the packages
+    indexes = [*filter(None, [told.get("pip_index")]), *told.get("pip_extra_index_url", ())]
+    salt = "".join(f"# index {url}\n" for url in indexes)
+    page.run("packages", name, salt + chosen.script, *mounts)
+
+
+def secret_targets(request: BuildRequest) -> dict[str, str]:
+    """Name -> where it is mounted while packages are installed."""
+    targets = {}
+    for name in request.secrets:
+        if name.startswith("requirements/"):
+            targets[name] = f"{MOUNT}/{name}"
+        elif name == "pip.conf":
+            targets[name] = f"{MOUNT}/secrets/pip.conf"
+            targets["uv.toml"] = f"{MOUNT}/secrets/uv.toml"
+    for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
+        targets[f"pip_secret_mounts[{number}]"] = target
+    return targets
+
+
+def _files(page: _Page, request: BuildRequest) -> None:
+    """The work directory, source and copied files, and the core's own modules.
+
+    The folder comes first and is then only copied into: so an edit of a file starts no process, and the
+    folder keeps its owner. (``COPY --link`` would bring a folder of its own over it.)
+    """
+    workdir = request.spec.workdir_or_default
+    page.run("workdir", f"work directory: {workdir}", scripts.work_directory(request))
+    if request.staged.has_runtime:
+        page.copy("imagesmith's own modules", "runtime/", RUNTIME)
+    if request.staged.has_source:
+        page.copy(f"files: {workdir}", "source/", workdir)
+
+
+def _commands(page: _Page, request: BuildRequest, runner: str) -> None:
+    for number, command in enumerate(request.spec.commands):
+        page.run(f"command-{number:03d}", f"command: {command}", f"{command}\n", by="command.sh")
+    page.settle("command.sh", runner)

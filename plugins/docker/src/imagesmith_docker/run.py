@@ -1,0 +1,205 @@
+"""One run of buildx: the folder it works in, the environment it sees, where it leaves the image."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesmith import (
+    BuilderNotReady,
+    BuildPlan,
+    BuildRequest,
+    Built,
+    Destination,
+    Environment,
+    FeatureUnsupported,
+    LayoutFolder,
+    LocalEngine,
+    RegistryRepository,
+    Reporter,
+    engine,
+)
+from imagesmith.runner import Redactor
+from imagesmith_docker import client
+from imagesmith_docker.failures import explain
+from imagesmith_docker.installer import uv_configuration
+from imagesmith_docker.progress import Progress
+from imagesmith_docker.render import CONTEXT, render, secret_id, secret_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imagesmith_docker.options import Options
+
+__all__ = ["Run", "build_argv"]
+
+_STATUS_LIMIT = 16 * 1024 * 1024
+"""characters of one status of buildx, which holds output of several steps"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one build needs."""
+
+    environment: Environment
+    options: Options
+    plan: BuildPlan
+    report: Reporter
+
+    @property
+    def request(self) -> BuildRequest:
+        """What was asked for."""
+        return self.plan.request
+
+    def build(self) -> Built:
+        """Run buildx.
+
+        Raises:
+            BuildFailed: a step failed.
+            BuilderNotReady: the engine does not answer, or went away.
+            FeatureUnsupported: the builder in use cannot do this.
+        """
+        staged = self.request.staged.folder
+        if staged is None:
+            raise ValueError("this plan was made for showing: its files are only listed")
+        with tempfile.TemporaryDirectory(prefix="docker-", dir=staged.parent) as name:
+            folder = Path(name)
+            env = self._env(folder)
+            facts = client.inspect(self.environment.runner, env, folder, self.options.builder)
+            self._check(facts)
+            self._write(folder, staged)
+            secrets = _redactions(self.request)
+            progress = Progress(render(self.request).steps, self.report, Redactor(secrets))
+            done = self.environment.runner.run(
+                build_argv(self.request, self.options, folder, _proxies(self.environment.env)),
+                env=env,
+                cwd=folder,
+                on_line=progress.line,
+                redact=secrets,
+                line_limit=_STATUS_LIMIT,
+            )
+            if done.returncode != 0:
+                raise explain(progress, done.returncode)
+            return Built(self.request.destination, self._leave(folder), self.plan.contributed)
+
+    def _check(self, facts: client.BuilderFacts) -> None:
+        """What can be told only once the builder in use is known."""
+        request = self.request
+        if request.base.local and not facts.in_engine:
+            reason = (
+                f"{request.base.reference} stands in the local engine, which the builder {facts.name} "
+                f"({facts.driver}) cannot see: give the base's spec a registry"
+            )
+            raise FeatureUnsupported(
+                f"the docker builder cannot honour 'base_image':\n  base_image: {reason}",
+                builder="docker",
+                fields={"base_image": reason},
+            )
+        if not facts.can_run(request.platform):
+            raise BuilderNotReady(
+                f"the builder {facts.name} cannot run {request.platform}, only {', '.join(facts.platforms)}",
+                builder="docker",
+                hint="install QEMU's binfmt handlers there (Debian: qemu-user-static), or use another builder",
+            )
+
+    def _write(self, folder: Path, staged: Path) -> None:
+        """The Dockerfile, the scripts, uv, the secrets, and a name for the context.
+
+        Engines remember what they were sent under the name of its folder: one for each image lets them be
+        sent only what changed.
+        """
+        for path, text in self.plan.files.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        (folder / CONTEXT).mkdir(exist_ok=True)
+        client.lend_uv(folder / CONTEXT / "tools")
+        _context(self.request, folder).symlink_to(staged)
+        secrets = {name: secret.reveal() for name, secret in self.request.secrets.items()}
+        if (config := uv_configuration(self.request)) is not None:
+            secrets["uv.toml"] = config.encode()
+        (folder / "secrets").mkdir(mode=0o700)
+        for name, value in secrets.items():
+            file = folder / "secrets" / secret_id(name)
+            file.touch(mode=0o600)
+            file.write_bytes(value)
+
+    def _env(self, folder: Path) -> dict[str, str]:
+        """The user's environment, with a Docker configuration that holds the logins of this build."""
+        outer = self.environment.env
+        env = {
+            key: value for key, value in outer.items() if not key.startswith(("OTEL_", "BUILDKIT_PROGRESS"))
+        }
+        references = [] if self.request.base.local else [self.request.base.reference]
+        if isinstance(self.request.destination, RegistryRepository):
+            references.append(self.request.destination.repository)
+        config = self.request.spec.registry_config
+        facts = [engine.registry_facts(reference, outer, config) for reference in references]
+        return env | client.private_config(folder / "docker", outer, facts)
+
+    def _leave(self, folder: Path) -> str:
+        """The digest under which the image stands where it was wanted."""
+        destination = self.request.destination
+        if isinstance(destination, LocalEngine):
+            with contextlib.closing(engine.local_store(self.environment.env)) as store:
+                image = store.read(destination.reference, self.request.platform)
+            if image is None:
+                raise BuilderNotReady(
+                    "buildx left no image in the engine", builder="docker", hint="see the log"
+                )
+            return image.digest
+        told = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+        digest = str(told.get("containerimage.digest") or "")
+        if not digest:
+            raise BuilderNotReady("buildx names no digest", builder="docker", hint="see the log")
+        return digest
+
+
+def build_argv(
+    request: BuildRequest, options: Options, folder: Path, proxies: tuple[str, ...] = ()
+) -> list[str]:
+    """The command that builds what stands in ``folder``.
+
+    The client is run as it is: python-on-whales would give the same words, for a third of a second of
+    imports.
+    """
+    argv = ["docker", "buildx", "build", "--file", str(folder / "Dockerfile"), "--platform", request.platform]
+    argv += ["--progress", "rawjson", "--metadata-file", str(folder / "metadata.json")]
+    argv += ["--provenance=false", "--sbom=false", *options.arguments()]
+    argv += ["--build-context", f"{CONTEXT}={folder / CONTEXT}"]
+    for name in secret_targets(request):
+        argv += ["--secret", f"id={secret_id(name)},src={folder / 'secrets' / secret_id(name)}"]
+    # by name: the value is in the environment. The engine keeps these out of keys and history.
+    for name in proxies:
+        argv += ["--build-arg", name]
+    return [*argv, *_output(request.destination, options, folder), str(_context(request, folder))]
+
+
+def _output(destination: Destination, options: Options, folder: Path) -> list[str]:
+    match destination:
+        case LocalEngine(reference):
+            return ["--load", "--tag", reference]
+        case RegistryRepository():
+            compression = f"compression={options.compression},oci-mediatypes=true"
+            return ["--output", f"type=image,name={destination.reference},push=true,{compression}"]
+        case LayoutFolder():
+            return ["--output", f"type=oci,tar=false,dest={folder / 'layout'}"]
+
+
+def _context(request: BuildRequest, folder: Path) -> Path:
+    return folder / f"context-{request.spec.name.replace('/', '-')}"
+
+
+def _proxies(env: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in env if name.lower().endswith("_proxy") and env[name]))
+
+
+def _redactions(request: BuildRequest) -> tuple[str, ...]:
+    """Secrets, and the values of ``env`` and ``build_env`` where they are long enough to mean something."""
+    values = [*request.spec.env.values(), *request.spec.build_env.values()]
+    values += [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
+    return tuple(value for value in values if len(value) >= 6)
