@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -179,3 +180,14 @@ def test_the_reference_is_current() -> None:
 
 def test_readme_is_one_screen() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_changelog_fragments_are_all_taken() -> None:
+    argv = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "0.0.1"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kinds = ("added", "changed", "fixed", "removed")
+    for file in (ROOT / "changelog.d").glob("*.md"):
+        if file.name not in ("README.md", "template.md"):
+            assert file.suffixes[-2:-1] in [[f".{kind}"] for kind in kinds], file.name
+            assert f"- {' '.join(file.read_text(encoding='utf-8').split())}" in " ".join(done.stdout.split())
