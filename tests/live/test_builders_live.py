@@ -1,4 +1,4 @@
-"""One rich spec, built by envd on the Docker engine: what a program sees inside the running container."""
+"""One rich spec, built by each builder on the Docker engine: what a program sees in the running container."""
 
 from __future__ import annotations
 
@@ -33,7 +33,22 @@ COMMANDS = (
 BIN = "#!/bin/sh\necho tool\n"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", params=["envd", "docker"])
+def builder(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def make(make: Build, builder: str) -> Build:
+    """Build by this builder, also where another one's image stands under the tag."""
+
+    def run(spec: ImageSpec, **options: Any) -> BuildResult:
+        return make(spec, builder=builder, **{"force": True, **options})
+
+    return run
+
+
+@pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rich")
     files = {
@@ -79,19 +94,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def spec(project: Path) -> ImageSpec:
     from imagesmith import load
 
     return load(f"{project / 'image.py'}:image")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rich(make: Build, spec: ImageSpec) -> BuildResult:
     return make(spec)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def inside(rich: BuildResult, engine: Engine) -> dict[str, Any]:
     source = (Path(__file__).parent / "probe.py").read_text()
     options = ("--interactive", "--entrypoint", "python")
@@ -198,7 +213,7 @@ def test_values_stand_in_no_label_history_or_log(rich: BuildResult, engine: Engi
 
 def test_the_same_again_is_reused_without_work(make: Build, spec: ImageSpec, rich: BuildResult) -> None:
     events: list[object] = []
-    again = make(spec, report=events.append)
+    again = make(spec, force=False, report=events.append)
     assert again.reused
     assert (again.reference, again.digest, again.builder) == (rich.reference, rich.digest, rich.builder)
     assert len(events) == 1, events
@@ -208,7 +223,7 @@ def test_force_builds_again_from_the_engines_cache(make: Build, spec: ImageSpec,
     from imagesmith import StepDone
 
     events: list[object] = []
-    forced = make(spec, force=True, report=events.append)
+    forced = make(spec, report=events.append)
     assert not forced.reused
     assert forced.digest == rich.digest
     assert len([event for event in events if isinstance(event, StepDone) and event.cached]) >= 7
