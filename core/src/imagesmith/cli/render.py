@@ -49,7 +49,8 @@ def _lines(plan: BuildPlan) -> Iterator[str]:
     request = plan.request
     yield f"builder:  {plan.builder}"
     yield f"platform: {request.platform}"
-    yield f"base:     {request.base.pinned}"
+    asked = "" if request.base.digest else "  (not asked: what it says of its python may spare a step)"
+    yield f"base:     {request.base.pinned}{asked}"
     yield f"into:     {_where(request.destination)}"
     if plan.steps:
         yield "steps:"
