@@ -14,7 +14,17 @@ from pathlib import Path
 import click
 
 import imagesmith
-from imagesmith import Feature, ImagesmithError, ImageSpec, SubprocessRunner, Support, engine, errors
+from imagesmith import (
+    Feature,
+    ImagesmithError,
+    ImageSpec,
+    SubprocessRunner,
+    Support,
+    engine,
+    errors,
+    hints,
+    scripts,
+)
 from imagesmith.cli.app import COMMANDS, cli
 from imagesmith.pipeline import make_builder
 from imagesmith.plugins import Plugins
@@ -49,7 +59,10 @@ def reference() -> str:
         _section("Command line", _command_line()),
         _section("Errors", _errors()),
         _section("Helpers for builders", _members(imagesmith, AUTHORING)),
-        _section("Helpers for builders: imagesmith.engine", _members(engine, engine.__all__)),
+        *(
+            _section(f"Helpers for builders: {module.__name__}", _members(module, module.__all__))
+            for module in (engine, scripts, hints)
+        ),
     )
     return "\n".join(parts)
 
@@ -176,7 +189,7 @@ def _members(module: object, names: Sequence[str]) -> Iterator[str]:
     yield from _table("Name", "What it gives")
     for name in names:
         member = getattr(module, name)
-        if not inspect.isclass(member):
+        if inspect.isfunction(member):
             yield _row(f"`{name}{_parameters(member)}`", _first_line(member))
 
 

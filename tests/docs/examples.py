@@ -45,7 +45,9 @@ class Command:
 
 def blocks(page: str) -> list[Block]:
     """All fenced blocks of a page, in order."""
-    found, language, start, held = [], None, 0, []
+    found: list[Block] = []
+    held: list[str] = []
+    language, start = None, 0
     for number, line in enumerate((ROOT / page).read_text(encoding="utf-8").splitlines(), 1):
         if line.startswith("```"):
             if language is None:

@@ -93,6 +93,24 @@ def test_toml_loads(page: str) -> None:
                 assert table
 
 
+@pytest.mark.usefixtures("project")
+def test_both_formats_of_registry_config_are_read() -> None:
+    from imagesmith.stores.credentials import load_settings
+
+    for name in ("ca.pem", "me.pem", "me.key"):
+        Path(name).touch()
+    docker, envd = [block for block in blocks("docs/guide.md") if block.language == "json"]
+    Path("docker.json").write_text(docker.text, encoding="utf-8")
+    login = load_settings({}, "docker.json").login("registry.example:5000")
+    assert login is not None
+    assert (login.username, login.password) == ("user", "password")
+    Path("envd.json").write_text(envd.text, encoding="utf-8")
+    found = load_settings({}, "envd.json")
+    assert found.access("registry.example:5000").ca == Path("ca.pem")
+    assert found.access("10.0.0.7:5000").use_http
+    assert found.access("docker.io").mirror == "mirror.example/hub"
+
+
 @pytest.mark.parametrize(("page", "block", "command"), CONSOLE)
 @pytest.mark.usefixtures("project")
 def test_commands_are_true(

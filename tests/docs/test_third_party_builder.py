@@ -36,7 +36,7 @@ print(spec.image.is_container(), os.environ["GREETING"], os.getcwd(), bool(six.P
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of an environment that holds the two wheels and pytest."""
     folder = tmp_path_factory.mktemp("stranger")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder]
+    build: list[str | Path] = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder]
     for project in (ROOT / "core", EXAMPLE):
         run([*build, project], cwd=folder)
     return environment(folder, *folder.glob("*.whl"), "pytest")

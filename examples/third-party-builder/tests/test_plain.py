@@ -48,7 +48,7 @@ def test_the_plan_is_a_dockerfile_and_one_command(tmp_path: Path) -> None:
     lines = made.files["Dockerfile"].splitlines()
     assert lines[0].startswith("FROM ")
     assert "pip install --no-cache-dir -r imagesmith.txt" in lines[2]
-    assert "'/my $app/'" in lines[4]
+    assert "'/my $app/'" in lines[3]
     assert made.commands[0].argv[:3] == ("docker", "buildx", "build")
     assert made.steps == ("install packages", "copy files to /my $app")
 

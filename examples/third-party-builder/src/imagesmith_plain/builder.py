@@ -22,6 +22,7 @@ from imagesmith import (
     python_mismatch,
     stated_python,
 )
+from imagesmith.hints import hint_for
 from imagesmith_plain import __version__
 from imagesmith_plain.progress import Progress
 from imagesmith_plain.render import dockerfile, steps
@@ -124,7 +125,7 @@ class PlainBuilder:
                 step=step,
                 returncode=done.returncode,
                 tail=tail,
-                hint="imagesmith render shows the Dockerfile",
+                hint=hint_for("\n".join(tail)) or "imagesmith render shows the Dockerfile",
             )
         return Built(request.destination, self._digest(request))
 

@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
-from imagesmith import final_user, index_options
+from imagesmith import index_options, scripts
 
 if TYPE_CHECKING:
     from imagesmith import BuildRequest
@@ -17,19 +17,16 @@ __all__ = ["dockerfile", "steps"]
 def dockerfile(request: BuildRequest) -> str:
     """Packages, then files. Env, entrypoint, labels and the like are left to the core."""
     spec, staged = request.spec, request.staged
-    workdir = spec.workdir_or_default
-    owner = f"{final_user(request).partition(':')[0]}:0"
     lines = [f"FROM {request.base.pinned}", "USER 0"]
     if staged.has_requirements:
         pip = ["python", "-m", "pip", "install", "--no-cache-dir", *index_options(spec)]
         script = f"cd /tmp/requirements && {shlex.join([*pip, '-r', 'imagesmith.txt'])}"
         lines.append(_run(script, mounted="requirements"))
-    lines.append(_run(shlex.join(["mkdir", "-p", workdir])))
     if staged.has_source:
-        lines.append(_run(_copy("/tmp/source", workdir), mounted="source"))
+        lines.append(_run(_copy("/tmp/source", spec.workdir_or_default), mounted="source"))
     if staged.has_runtime:
         lines.append(_run(_copy("/tmp/runtime", "/opt/imagesmith"), mounted="runtime"))
-    lines.append(_run(f"{shlex.join(['chown', owner, workdir])} && {shlex.join(['chmod', '0775', workdir])}"))
+    lines.append(_run(scripts.work_directory(request)))
     return "".join(f"{line}\n" for line in lines)
 
 
