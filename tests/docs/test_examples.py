@@ -187,6 +187,37 @@ def test_the_guide_names_every_field_setting_command_and_option() -> None:
         assert f"imagesmith {name}" in text, name
 
 
+def test_the_builders_guide_names_the_whole_contract() -> None:
+    import dataclasses
+
+    import imagesmith
+
+    text = (ROOT / "docs" / "builders.md").read_text(encoding="utf-8")
+    values = (imagesmith.BuildRequest, imagesmith.BuildPlan, imagesmith.Environment, imagesmith.Readiness)
+    names = {field.name for value in values for field in dataclasses.fields(value)}
+    names |= {feature.value for feature in imagesmith.Feature if "-" in feature.value}
+    names |= {
+        "ready",
+        "refusals",
+        "plan",
+        "build",
+        "features",
+        "has_source",
+        "has_requirements",
+        "has_runtime",
+    }
+    names |= {
+        "StepStarted",
+        "StepLog",
+        "StepDone",
+        "Message",
+        "Contribution",
+        "BuildFailed",
+        "BuilderNotReady",
+    }
+    assert {name for name in names if not re.search(rf"\b{name}\b", text)} == set()
+
+
 def test_the_reference_is_current() -> None:
     spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
     assert spec is not None
