@@ -2,6 +2,7 @@
 
     [tool.imagesmith]
     base-image = "registry.example/python:{python_version}"   # IMAGESMITH_BASE_IMAGE
+    cuda-repository = "registry.example/nvidia/cuda"          # IMAGESMITH_CUDA_REPOSITORY
     builder = "envd"                                          # IMAGESMITH_BUILDER
     own-staging = true                                        # IMAGESMITH_OWN_STAGING
     [tool.imagesmith.envd]                                    # IMAGESMITH_ENVD_ADDRESS
@@ -34,6 +35,7 @@ _PREFIX = "IMAGESMITH_"
 _OWN = frozenset(
     {"IMAGESMITH_BASE_IMAGE", "IMAGESMITH_BUILDER", "IMAGESMITH_ID", "IMAGESMITH_DEBUG",
      "IMAGESMITH_PROGRESS", "IMAGESMITH_RIG", "IMAGESMITH_OWN_STAGING",
+     "IMAGESMITH_CUDA_REPOSITORY",
      "IMAGESMITH_BLOCKED_BUILDERS", "IMAGESMITH_CACHE_DIR", "IMAGESMITH_ON_UNKNOWN"}
 )  # fmt: skip
 
@@ -44,6 +46,8 @@ class Settings:
 
     base_image: str | None = None
     """template of the default base; ``{python_version}`` stands for the spec's"""
+    cuda_repository: str | None = None
+    """where the images that ``cuda`` stands for are, instead of the public place"""
     builder_env: str | None = None
     builder_project: str | None = None
     options: Mapping[str, Mapping[str, object]] = field(default_factory=FrozenMap)
@@ -59,6 +63,10 @@ class Settings:
         """The reference that an unset ``base_image`` stands for."""
         from imagesmith.spec import DEFAULT_PYTHON  # noqa: PLC0415
 
+        if spec.cuda is not None:
+            from imagesmith.cuda import REPOSITORY, cuda_image  # noqa: PLC0415
+
+            return cuda_image(spec.cuda, spec.cudnn, self.cuda_repository or REPOSITORY)
         template = self.base_image or DEFAULT_BASE_IMAGE
         return template.replace("{python_version}", spec.python_version or DEFAULT_PYTHON)
 
@@ -78,7 +86,7 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
     """
     file, table = _project_table(cwd)
     options: dict[str, dict[str, object]] = {}
-    known = {"base-image": str, "builder": str, "own-staging": bool}
+    known = {"base-image": str, "cuda-repository": str, "builder": str, "own-staging": bool}
     for key, value in table.items():
         if isinstance(value, dict):
             options[key] = {name.replace("-", "_"): item for name, item in value.items()}
@@ -87,7 +95,7 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
             hint = (
                 f"did you mean '{near[0]}'?"
                 if near
-                else "known: base-image, builder, own-staging, and a table per builder"
+                else f"known: {', '.join(known)}, and a table per builder"
             )
             raise UsageError(f"{file}: [tool.imagesmith] has no setting '{key}'", hint=hint)
         elif not isinstance(value, known[key]):
@@ -104,6 +112,7 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
     )
     return Settings(
         base_image=env.get("IMAGESMITH_BASE_IMAGE") or _text(table.get("base-image")),
+        cuda_repository=env.get("IMAGESMITH_CUDA_REPOSITORY") or _text(table.get("cuda-repository")),
         builder_env=env.get("IMAGESMITH_BUILDER") or None,
         builder_project=_text(table.get("builder")),
         options=FrozenMap({name: FrozenMap(values) for name, values in options.items()}),
