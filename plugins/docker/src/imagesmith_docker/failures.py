@@ -16,8 +16,8 @@ __all__ = ["explain"]
 _EXIT = re.compile(r"exit code: (\d+)")
 _ENGINE = re.compile(
     r"[Cc]annot connect to the Docker daemon|connection refused|error reading from server"
-    r"|transport is closing|unexpected EOF|context deadline exceeded|no builder .* found|failed to find (driver|instance)"
-    r"|error during connect|no such host|connect: no such file|graceful_stop"
+    r"|transport is closing|unexpected EOF|context deadline exceeded|no builder .* found"
+    r"|failed to find (?:driver|instance)|error during connect|no such host|connect: no such file"
 )
 _TOO_OLD = re.compile(r"unsupported frontend capability (\S+)|Unknown flag|unknown flag: (\S+)")
 _PLAIN_HTTP = "server gave HTTP response to HTTPS client"

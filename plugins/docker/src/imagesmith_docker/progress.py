@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress"]
 
 TAIL = 30
-_QUIET = "[internal] "
+_QUIET = ("[internal] ", "[context ", "importing cache", "resolving provenance")
 """Steps of the engine's own, of which people hear only when one fails."""
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import BuildRequest, Contribution, scripts
-from imagesmith_docker.installer import MOUNT, Installer, installer, needs_environment
+from imagesmith_docker import pip_settings
+from imagesmith_docker.installer import MOUNT, SETTINGS, Installer, installer, needs_environment
 from imagesmith_docker.quoting import exec_form, place
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class _Page:
     def copy(self, name: str, source: str, target: str) -> None:
         """A step that copies what is in a folder of the main context into another."""
         line = f"COPY {exec_form(source, place(target) + '/')}"
-        self.steps.append(Step(f"COPY {source} ", name, line))
+        self.steps.append(Step(f"COPY [{source}, ", name, line))
 
 
 def _bind(source: str, target: str, *more: str) -> str:
@@ -142,7 +144,8 @@ def _packages(page: _Page, request: BuildRequest, chosen: Installer) -> None:
     mounts.append(_cache(request, "pip", f"{MOUNT}/cache/pip", locked=False))
     if chosen.uv:
         mounts.append(_cache(request, "uv", f"{MOUNT}/cache/uv", locked=False))
-        mounts.append(_bind("tools", "tools", f"from={CONTEXT}"))
+        mounts += (_bind(each, each, f"from={CONTEXT}") for each in ("tools", SETTINGS))
+        page.files[f"{CONTEXT}/{SETTINGS}"] = Path(pip_settings.__file__).read_text(encoding="utf-8")
     for name, target in secret_targets(request).items():
         mounts.append(f"type=secret,id={secret_id(name)},required=true,target={target}")
     count = len(spec.packages) + (1 if spec.requirements else 0)
@@ -162,7 +165,6 @@ def secret_targets(request: BuildRequest) -> dict[str, str]:
             targets[name] = f"{MOUNT}/{name}"
         elif name == "pip.conf":
             targets[name] = f"{MOUNT}/secrets/pip.conf"
-            targets["uv.toml"] = f"{MOUNT}/secrets/uv.toml"
     for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
         targets[f"pip_secret_mounts[{number}]"] = target
     return targets

@@ -26,7 +26,6 @@ from imagesmith import (
 from imagesmith.runner import Redactor
 from imagesmith_docker import client
 from imagesmith_docker.failures import explain
-from imagesmith_docker.installer import uv_configuration
 from imagesmith_docker.progress import Progress
 from imagesmith_docker.render import CONTEXT, render, secret_id, secret_targets
 
@@ -103,7 +102,7 @@ class Run:
             raise BuilderNotReady(
                 f"the builder {facts.name} cannot run {request.platform}, only {', '.join(facts.platforms)}",
                 builder="docker",
-                hint="install QEMU's binfmt handlers there (Debian: qemu-user-static), or use another builder",
+                hint="install QEMU's binfmt handlers there (Debian: qemu-user-static), or choose another",
             )
 
     def _write(self, folder: Path, staged: Path) -> None:
@@ -120,8 +119,6 @@ class Run:
         client.lend_uv(folder / CONTEXT / "tools")
         _context(self.request, folder).symlink_to(staged)
         secrets = {name: secret.reveal() for name, secret in self.request.secrets.items()}
-        if (config := uv_configuration(self.request)) is not None:
-            secrets["uv.toml"] = config.encode()
         (folder / "secrets").mkdir(mode=0o700)
         for name, value in secrets.items():
             file = folder / "secrets" / secret_id(name)
