@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "cli", "main"]
 
-COMMANDS = ("build", "render", "id", "tag", "exists", "files", "inspect", "builders", "doctor")
+COMMANDS = ("build", "render", "id", "tag", "exists", "files", "inspect", "builders", "doctor", "conformance")
 
 MACHINE = 3
 INTERRUPTED = 130

@@ -1,0 +1,1 @@
+"""The checks, by area; each module's are in the order in which they are made."""
