@@ -45,7 +45,10 @@ def private_index(name: str, login: str | None) -> Iterator[str]:
             self.send_header("Content-Length", str(len(found or b"")))
             self.send_header("Content-Type", "text/html")
             self.end_headers()
-            self.wfile.write(found or b"")
+            if self.command == "GET":
+                self.wfile.write(found or b"")
+
+        do_HEAD = do_GET  # noqa: N815 - the names that http.server calls
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Say nothing."""

@@ -90,8 +90,8 @@ class DockerBuilder:
         """The Dockerfile, the scripts it runs, and the command that builds it."""
         from imagesmith_docker.run import build_argv  # noqa: PLC0415 - listing builders needs none of it
 
-        rendered = render(request)
         options, _ = self._options(request)
+        rendered = render(request, options.compression)
         return BuildPlan(
             builder=self.name,
             request=request,

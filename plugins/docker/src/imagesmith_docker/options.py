@@ -21,8 +21,8 @@ class Options:
     """a builder that ``docker buildx ls`` lists; unset: BUILDX_BUILDER, then the current one"""
     network: str | None = None
     """of the steps: ``default``, ``none``, ``host`` (where the engine allows it)"""
-    compression: str = "zstd"
-    """of the layers that are pushed; gzip for engines and registries from before 2021"""
+    compression: str | None = None
+    """of all layers that are pushed; unset: zstd for new ones (gzip is for consumers from before 2021)"""
     cache_from: tuple[str, ...] = ()
     """as ``--cache-from``: ``type=registry,ref=…`` or a reference"""
     cache_to: tuple[str, ...] = ()
@@ -33,6 +33,14 @@ class Options:
     shm_size: str | None = None
     no_cache: bool = False
     """run every step anew"""
+
+    def compressed(self) -> str:
+        """For ``--output``."""
+        return (
+            f"compression={self.compression},force-compression=true"
+            if self.compression
+            else "compression=zstd"
+        )
 
     def arguments(self) -> list[str]:
         """For ``docker buildx build``; compression is said with the output."""

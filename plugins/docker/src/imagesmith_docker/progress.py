@@ -26,6 +26,7 @@ __all__ = ["Progress"]
 TAIL = 30
 _QUIET = ("[internal] ", "[context ", "importing cache", "resolving provenance")
 """Steps of the engine's own, of which people hear only when one fails."""
+_BASE = re.compile(r"\[[^\]]*\] FROM ")
 
 
 @dataclass(slots=True)
@@ -99,7 +100,8 @@ class Progress:
         vertex = self._vertices.get(digest)
         if vertex is None:
             known = next((step for step in self._steps if step.key in name), None)
-            vertex = self._vertices[digest] = _Vertex("", self._redactor.redact(name), known)
+            shown = "base image" if _BASE.match(name) else self._redactor.redact(name)
+            vertex = self._vertices[digest] = _Vertex("", shown, known)
         if not vertex.number and told.get("started") and not name.startswith(_QUIET):
             vertex.number = str(sum(1 for each in self._vertices.values() if each.number) + 1)
             self._report(StepStarted(vertex.number, vertex.known.name if vertex.known else vertex.name))

@@ -47,8 +47,8 @@ class Rendered:
     contributed: Contribution
 
 
-def render(request: BuildRequest) -> Rendered:
-    """The whole build as text."""
+def render(request: BuildRequest, compressed: str | None = None) -> Rendered:
+    """The whole build as text. ``compressed``: how its layers have to be, where that is said."""
     needs = needs_environment(request)
     contributed = Contribution(path=(f"{scripts.VENV}/bin",)) if needs else Contribution()
     page = _Page()
@@ -60,7 +60,9 @@ def render(request: BuildRequest) -> Rendered:
     _files(page, request)
     _commands(page, request, scripts.for_commands(request, contributed))
     page.settle("install.sh", scripts.for_installs(request, contributed))
-    head = [f"FROM {request.base.pinned}", "USER 0:0", "WORKDIR /"]
+    # It says which layers these are to whoever remembers builds by their text.
+    head = [f"# layers: {compressed}"] if compressed else []
+    head += [f"FROM {request.base.pinned}", "USER 0:0", "WORKDIR /"]
     lines = [*head, *(step.line for step in page.steps)]
     return Rendered("\n".join(lines) + "\n", page.files, tuple(page.steps), contributed)
 

@@ -14,7 +14,6 @@ from imagesmith import (
     BuildPlan,
     BuildRequest,
     Built,
-    Destination,
     Environment,
     FeatureUnsupported,
     LayoutFolder,
@@ -74,7 +73,13 @@ class Run:
             secrets = _redactions(self.request)
             progress = Progress(render(self.request).steps, self.report, Redactor(secrets))
             done = self.environment.runner.run(
-                build_argv(self.request, self.options, folder, _proxies(self.environment.env)),
+                build_argv(
+                    self.request,
+                    self.options,
+                    folder,
+                    in_engine=facts.in_engine,
+                    proxies=_proxies(self.environment.env),
+                ),
                 env=env,
                 cwd=folder,
                 on_line=progress.line,
@@ -83,7 +88,8 @@ class Run:
             )
             if done.returncode != 0:
                 raise explain(progress, done.returncode)
-            return Built(self.request.destination, self._leave(folder), self.plan.contributed)
+            digest = self._leave(folder, in_engine=facts.in_engine)
+            return Built(self.request.destination, digest, self.plan.contributed)
 
     def _check(self, facts: client.BuilderFacts) -> None:
         """What can be told only once the builder in use is known."""
@@ -138,26 +144,45 @@ class Run:
         facts = [engine.registry_facts(reference, outer, config) for reference in references]
         return env | client.private_config(folder / "docker", outer, facts)
 
-    def _leave(self, folder: Path) -> str:
+    def _leave(self, folder: Path, *, in_engine: bool) -> str:
         """The digest under which the image stands where it was wanted."""
-        destination = self.request.destination
-        if isinstance(destination, LocalEngine):
-            with contextlib.closing(engine.local_store(self.environment.env)) as store:
-                image = store.read(destination.reference, self.request.platform)
-            if image is None:
-                raise BuilderNotReady(
-                    "buildx left no image in the engine", builder="docker", hint="see the log"
+        request = self.request
+        destination, environment = request.destination, self.environment
+        if isinstance(destination, LayoutFolder) or (
+            isinstance(destination, RegistryRepository) and not in_engine
+        ):
+            return _told_digest(folder)
+        name = local_name(request, folder)
+        with contextlib.closing(engine.local_store(environment.env)) as store:
+            if isinstance(destination, RegistryRepository):
+                facts = engine.registry_facts(
+                    destination.repository, environment.env, request.spec.registry_config
                 )
-            return image.digest
-        told = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-        digest = str(told.get("containerimage.digest") or "")
-        if not digest:
-            raise BuilderNotReady("buildx names no digest", builder="docker", hint="see the log")
-        return digest
+                try:
+                    return engine.push(store, name, destination, facts, environment.cache_dir)
+                finally:
+                    store.discard(name)
+            image = store.read(name, request.platform)
+        if image is None:
+            raise BuilderNotReady("buildx left no image in the engine", builder="docker", hint="see the log")
+        return image.digest
+
+
+def _told_digest(folder: Path) -> str:
+    told = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    digest = str(told.get("containerimage.digest") or "")
+    if not digest:
+        raise BuilderNotReady("buildx names no digest", builder="docker", hint="see the log")
+    return digest
 
 
 def build_argv(
-    request: BuildRequest, options: Options, folder: Path, proxies: tuple[str, ...] = ()
+    request: BuildRequest,
+    options: Options,
+    folder: Path,
+    *,
+    in_engine: bool = True,
+    proxies: tuple[str, ...] = (),
 ) -> list[str]:
     """The command that builds what stands in ``folder``.
 
@@ -173,18 +198,32 @@ def build_argv(
     # by name: the value is in the environment. The engine keeps these out of keys and history.
     for name in proxies:
         argv += ["--build-arg", name]
-    return [*argv, *_output(request.destination, options, folder), str(_context(request, folder))]
+    output = _output(request, options, folder, in_engine=in_engine)
+    return [*argv, "--output", output, str(_context(request, folder))]
 
 
-def _output(destination: Destination, options: Options, folder: Path) -> list[str]:
-    match destination:
-        case LocalEngine(reference):
-            return ["--load", "--tag", reference]
-        case RegistryRepository():
-            compression = f"compression={options.compression},oci-mediatypes=true"
-            return ["--output", f"type=image,name={destination.reference},push=true,{compression}"]
+def _output(request: BuildRequest, options: Options, folder: Path, *, in_engine: bool) -> str:
+    """Where the image goes. OCI media types everywhere: the engine's cache may give us layers that an
+    earlier build compressed with zstd, for which Docker's own types have no valid name."""
+    match request.destination:
         case LayoutFolder():
-            return ["--output", f"type=oci,tar=false,dest={folder / 'layout'}"]
+            return f"type=oci,tar=false,dest={folder / 'layout'}"
+        case RegistryRepository() as there if not in_engine:
+            return f"type=image,name={there.reference},push=true,{options.compressed()},oci-mediatypes=true"
+        case RegistryRepository():
+            # The engine pushes by name, and so could push the image of another build that ends just then:
+            # this one gets a name of its own, and is pushed under a lock.
+            name = local_name(request, folder)
+            return f"type=image,name={name},{options.compressed()},oci-mediatypes=true"
+        case LocalEngine(reference):
+            return f"type={'image' if in_engine else 'docker'},name={reference},oci-mediatypes=true"
+
+
+def local_name(request: BuildRequest, folder: Path) -> str:
+    """What the image is called in the local engine until it is published."""
+    if isinstance(request.destination, LocalEngine):
+        return request.destination.reference
+    return f"imagesmith-build:{folder.name.lower().replace('…', 'x')}"
 
 
 def _context(request: BuildRequest, folder: Path) -> Path:
