@@ -41,9 +41,10 @@ more than there is:
 | variable | what for | unset |
 |---|---|---|
 | `DOCKER_HOST` (or a docker context) | the engine on which images are run | the default one |
-| `IMAGESMITH_BASE_IMAGE` | base with a python, `{python_version}` in it is the version asked for | python:VERSION-slim |
+| `IMAGESMITH_BASE_IMAGE` | base with a python, `{python_version}` in it is the version asked for | the default |
 | `IMAGESMITH_CONFORMANCE_PYTHON` | the python version to ask for | 3.11 |
 | `IMAGESMITH_CONFORMANCE_APT` | an apt package with a program of its name | hello |
+| `IMAGESMITH_CONFORMANCE_HOST` | the address at which builds reach this machine | the engine's bridge |
 | `IMAGESMITH_CONFORMANCE_REGISTRY` | `host:port[/path]` to push to without a login | skipped |
 | `IMAGESMITH_CONFORMANCE_PRIVATE_REGISTRY` | the same, with a login | skipped |
 | `IMAGESMITH_CONFORMANCE_PRIVATE_CONFIG` | its `registry_config` file | skipped |

@@ -145,7 +145,7 @@ def _digest(path):
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     seen = {
-        "env": dict(os.environ), "uid": os.getuid(), "hello": shutil.which("hello"),
+        "env": dict(os.environ), "uid": os.getuid(), "program": shutil.which(@PROGRAM@),
         "files": {path: os.path.lexists(path) for path in @PATHS@},
         "secrets": {path: _digest(path) for path in @SECRETS@},
     }
@@ -167,13 +167,22 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 '''
 
 
-def sdist(name: str, *, paths: tuple[str, ...] = (), secrets: tuple[str, ...] = ()) -> bytes:
+def sdist(
+    name: str,
+    *,
+    nonce: str = "",
+    program: str = "sh",
+    paths: tuple[str, ...] = (),
+    secrets: tuple[str, ...] = (),
+) -> bytes:
     """A source distribution whose module holds SEEN: what its own build saw in the install step.
 
-    Its build needs no other package. ``paths`` are looked for; of ``secrets`` the digests are taken.
+    Its build needs no other package. ``program`` and ``paths`` are looked for, of ``secrets`` the digests
+    are taken; ``nonce`` keeps an installer from taking what it built for another run.
     """
     module = name.replace("-", "_")
     backend = _BACKEND.replace("@PATHS@", repr(paths)).replace("@SECRETS@", repr(secrets))
+    backend = backend.replace("@PROGRAM@", repr(program)) + f"# {nonce}\n"
     backend = backend.replace("@MODULE@", module).replace("@NAME@", name)
     files = {
         "pyproject.toml": (

@@ -1,1 +1,47 @@
-"""…"""
+"""A base that is a spec."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imagesmith.builder import Feature
+from imagesmith.conformance._catalogue import Tier, check
+from imagesmith.conformance.images import upper
+from imagesmith.existence import exists
+
+if TYPE_CHECKING:
+    from imagesmith.conformance.subject import Subject
+
+F = Feature
+
+
+@check("base.spec", Tier.LIVE, F.BASE_IMAGE)
+def built_first(subject: Subject) -> None:
+    """A base that is a spec is built and published first, under its own tag, and stands below."""
+    image, workshop = upper(subject), subject.workshop()
+    base = image.spec.base_image
+    assert not isinstance(base, str), "the sample has no spec for a base"
+    assert base is not None, "the sample has no base"
+    found = exists(base, settings=workshop.settings)
+    assert found.found is True, "the base's own image was not published"
+    if not base.registry:
+        below = workshop.engine.layers(found.reference)
+        same = workshop.engine.layers(image.name)[: len(below)] == below
+        assert same, "the image does not stand on the layers of its base"
+
+
+@check("base.kept", Tier.LIVE, F.BASE_IMAGE)
+def kept(subject: Subject) -> None:
+    """User, entrypoint and labels of the base stay where the spec names none; its work directory does not."""
+    image = upper(subject)
+    assert image.config.get("User") == "1234", f"the user is {image.config.get('User')!r}, the base's is 1234"
+    assert image.run() == "of the base\n", "the base's entrypoint is not kept"
+    assert image.labels.get("conformance.lower") == "kept", "the base's label is not kept"
+    assert image.config["WorkingDir"] == "/workspace", f"the work directory is {image.config['WorkingDir']!r}"
+
+
+@check("base.commands", Tier.LIVE, F.BASE_IMAGE, F.COMMANDS, F.ENV)
+def commands(subject: Subject) -> None:
+    """Commands see the base's environment under the spec's."""
+    have = upper(subject).text("seen")
+    assert have == "upper kept\n", f"they see {have!r}"

@@ -1,0 +1,239 @@
+"""The images that many checks look at, each built once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from imagesmith.conformance import index, samples
+from imagesmith.conformance._catalogue import Skipped
+from imagesmith.loading import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagesmith.conformance.subject import Subject
+    from imagesmith.conformance.workshop import Image, Workshop
+    from imagesmith.spec import ImageSpec
+
+__all__ = [
+    "COMMANDS", "ENV", "FILES", "IGNORED", "PASSWORD", "apt", "changed", "lower", "plain", "private", "rich",
+    "upper",
+]  # fmt: skip
+
+ENV = {
+    "CONFORMANCE_BACKSLASH": "a\\b\\\\n\\",
+    "CONFORMANCE_BOTH": "env",
+    "CONFORMANCE_DOLLAR": "$HOME ${HOME} $$ ${HOME:-x}",
+    "CONFORMANCE_EMPTY": "",
+    "CONFORMANCE_LINES": "one\ntwo\r\n\tthird line\n",
+    "CONFORMANCE_QUOTES": 'it\'s "quoted" `id` $(id)',
+    "CONFORMANCE_SPACES": "  two  words ",
+    "CONFORMANCE_UNICODE": "\U0001f680 é \xa0",
+    "PATH": "/workspace/bin:$PATH",
+}
+BUILD_ENV = {"CONFORMANCE_BUILD": "b  c'd", "CONFORMANCE_BOTH": "build_env"}
+COMMANDS = (
+    "echo one >> order",
+    "echo two >> order",
+    "printf '%s' \"$CONFORMANCE_QUOTES\" > 'from command' && cat 'from command' | wc -c > count # a comment",
+    "echo 'it'\"'\"'s' | tr s S > tr\nfor each in a b; do\n  echo \"$each\" >> loop\ndone\n",
+    "pwd > place; id -u >> place; umask 022",
+    "python -c 'import json, os, sys; json.dump(dict(os.environ), sys.stdout)' > env.json",
+    "echo three >> order",
+)
+FILES = {
+    "app.py": (
+        "import sys\nfrom image import image\nwith image.imports():\n    import conformance_local\n"
+        "print(image.is_container(), conformance_local.VERSION, sys.argv[1:])\n"
+    ),
+    "folder/more.txt": "more\n",
+    "with space/file name.txt": "spaces\n",
+    "with space/ünï'\"$x.txt": "odd\n",
+    "-dash": "dash\n",
+    "new\nline": "newline\n",
+}
+"""Plain files of the rich image's source tree; ``image.py`` and ``bin/tool``, an executable, come to them."""
+IGNORED = ("ignored.log", "folder/ignored.log", "__pycache__/x.pyc", ".imagesmithignore", "wheels/x.txt")
+PASSWORD = samples.SECRET
+
+
+def rich(subject: Subject) -> Image:
+    """Nearly every field: sources, copied files, local packages, env, build_env, commands, labels …"""
+    workshop = subject.workshop()
+    return workshop.once("rich", lambda: workshop.made(_rich(workshop)))  # type: ignore[no-any-return]
+
+
+def _rich(workshop: Workshop) -> ImageSpec:
+    folder, beside = workshop.path("rich"), workshop.path("beside")
+    _write(folder, FILES)
+    _write(folder, {name: "*.log\nwheels/\n" if name == ".imagesmithignore" else "no\n" for name in IGNORED})
+    _write(folder, {"bin/tool": "#!/bin/sh\necho tool\n"})
+    (folder / "bin/tool").chmod(0o700)
+    (folder / "app.py").chmod(0o600)
+    (folder / "link").symlink_to("app.py")
+    (folder / "dangling").symlink_to("/nowhere/at all")
+    (folder / "empty").mkdir()
+    wheels = {name: samples.wheel(name) for name in ("conformance-local", "conformance-deep")}
+    for name, data in wheels.items():
+        (folder / "wheels" / samples.wheel_name(name)).write_bytes(data)
+    telling = samples.sdist("conformance-probe", nonce=workshop.mark, paths=("/workspace/app.py", "app.py"))
+    (folder / "wheels" / "conformance_probe-1.0.tar.gz").write_bytes(telling)
+    _write(
+        folder,
+        {
+            "requirements.txt": "# a comment\n-r wheels/more.txt\n./wheels/conformance_probe-1.0.tar.gz  # x\n",
+            "wheels/more.txt": (
+                f"./{samples.wheel_name('conformance-deep')}\n./{samples.wheel_name('conformance-local')}\n"
+                "-c constraints.txt\n"
+            ),
+            "wheels/constraints.txt": "conformance-deep==1.0\n",
+        },
+    )
+    _write(beside, {"copied/one.txt": "copied\n", "single.txt": "single\n"})
+    (beside / "single.txt").chmod(0o755)
+    fields: dict[str, object] = {
+        "name": workshop.name_of("rich"),
+        "python_version": workshop.python,
+        "env": ENV,
+        "packages": [
+            "conformance-local>=1",
+            "conformance-absent==9; python_version < '3'",
+            'conformance-deep ; os_name=="posix"',
+        ],
+        "pip_extra_args": ["--no-index"],
+        "build_env": BUILD_ENV,
+        "commands": list(COMMANDS),
+        "labels": {"conformance.who": 'it\'s "me" $x'},
+        "entrypoint": ["python", "app.py", "a b", "$HOME"],
+        "copy": [str(beside / "copied"), str(beside / "single.txt")],
+    }
+    if registry := workshop.spec("rich").registry:
+        fields["registry"] = registry
+    source = (
+        "from pathlib import Path\nfrom imagesmith import ImageSpec\nhere = Path(__file__).parent\n"
+        f"image = ImageSpec(source_root=here, requirements=here / 'requirements.txt', **{fields!r})\n"
+    )
+    _write(folder, {"image.py": source})
+    return load(f"{folder / 'image.py'}:image")
+
+
+def plain(subject: Subject) -> Image:
+    """Nothing but the base."""
+    workshop = subject.workshop()
+    return workshop.once("plain", lambda: workshop.made(workshop.spec("plain")))  # type: ignore[no-any-return]
+
+
+def changed(subject: Subject) -> Image:
+    """Another user, another work directory with a file in it, no entrypoint."""
+    workshop = subject.workshop()
+
+    def make() -> Image:
+        folder = workshop.path("changed")
+        _write(folder, {"file.txt": "x\n"})
+        spec = workshop.spec(
+            "changed",
+            user="1234",
+            workdir="/srv/a b",
+            entrypoint=[],
+            source_root=folder,
+            commands=["id -u > uid"],
+        )
+        return workshop.made(spec)
+
+    return workshop.once("changed", make)  # type: ignore[no-any-return]
+
+
+def apt(subject: Subject) -> Image:
+    """An apt package, and a package whose build looks for its program."""
+    workshop = subject.workshop()
+
+    def make() -> Image:
+        folder = workshop.path("apt")
+        (folder / "conformance_probe-1.0.tar.gz").write_bytes(
+            samples.sdist("conformance-probe", nonce=workshop.mark, program=_apt_package(workshop))
+        )
+        spec = workshop.spec(
+            "apt",
+            apt_packages=[_apt_package(workshop)],
+            packages=[str(folder / "conformance_probe-1.0.tar.gz")],
+            pip_extra_args=["--no-index"],
+        )
+        return workshop.made(spec)
+
+    return workshop.once("apt", make)  # type: ignore[no-any-return]
+
+
+def _apt_package(workshop: Workshop) -> str:
+    return workshop.env.get("IMAGESMITH_CONFORMANCE_APT") or "hello"
+
+
+def lower(subject: Subject) -> ImageSpec:
+    """The spec that is the base of ``upper``."""
+    workshop = subject.workshop()
+    return workshop.spec(
+        "lower",
+        env={"CONFORMANCE_X": "lower", "CONFORMANCE_LOWER": "kept"},
+        user="1234",
+        workdir="/low",
+        entrypoint=["python", "-c", "print('of the base')"],
+        labels={"conformance.lower": "kept"},
+    )
+
+
+def upper(subject: Subject) -> Image:
+    """An image whose base is a spec."""
+    workshop = subject.workshop()
+
+    def make() -> Image:
+        spec = workshop.spec(
+            "upper",
+            base_image=lower(subject),
+            env={"CONFORMANCE_X": "upper"},
+            commands=["echo $CONFORMANCE_X $CONFORMANCE_LOWER > seen; id -u > uid"],
+        )
+        return workshop.made(spec)
+
+    return workshop.once("upper", make)  # type: ignore[no-any-return]
+
+
+def private(subject: Subject) -> Image:
+    """Packages from an index with a login and from a further one, and a secret file at install."""
+    workshop = subject.workshop()
+    return workshop.once("private", lambda: _private(workshop))  # type: ignore[no-any-return]
+
+
+def _private(workshop: Workshop) -> Image:
+    host = workshop.env.get("IMAGESMITH_CONFORMANCE_HOST") or workshop.engine.gateway()
+    if host is None:
+        raise Skipped("how builds reach this machine is not known: IMAGESMITH_CONFORMANCE_HOST is not set")
+    try:
+        main = workshop.keep(index.serve(host, ["conformance-private"], f"me:{PASSWORD}"))
+        more = workshop.keep(index.serve(host, ["conformance-extra"]))
+    except OSError as error:
+        raise Skipped(f"builds cannot reach this machine: {host} is not its address ({error})") from error
+    folder = workshop.path("private")
+    _write(folder, {"token": f"{PASSWORD}-file\n"})
+    (folder / "conformance_probe-1.0.tar.gz").write_bytes(
+        samples.sdist("conformance-probe", nonce=workshop.mark, secrets=("/run/deep/er/token",))
+    )
+    spec = workshop.spec(
+        "private",
+        packages=[
+            "conformance-private==1.0", "conformance-extra==1.0", str(folder / "conformance_probe-1.0.tar.gz"),
+        ],
+        pip_index=f"http://me:{PASSWORD}@{main}/simple",
+        pip_extra_index_url=[f"http://{more}/simple"],
+        pip_extra_args=["--trusted-host", main, "--trusted-host", more],
+        pip_secret_mounts=[(folder / "token", "/run/deep/er/token")],
+        commands=["ls -R /run > listing"],
+        labels={"conformance.json": json.dumps({"a": 1})},
+    )  # fmt: skip
+    return workshop.made(spec)
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
