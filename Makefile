@@ -15,7 +15,7 @@ venv: .venv/.installed
 .venv/.installed: $(PROJECTS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e 'core[yaml]' $(PLUGINS) --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e 'core[conda,yaml]' $(PLUGINS) --group dev
 	@touch $@
 
 rig:

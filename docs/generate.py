@@ -35,7 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "reference.md"
 WIDTH = 88
 AUTHORING = (
-    *("command_environment", "final_user", "index_options", "install_environment", "python_mismatch"),
+    *("command_environment", "conda_check", "final_user", "index_options", "install_environment"),
+    "python_mismatch",
     "stated_python",
 )
 """The public functions of ``imagesmith`` that a builder calls."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         BuildRequest,
         Built,
         Command,
+        CondaPackage,
+        CondaTree,
         Contribution,
         Destination,
         Environment,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         Secret,
         Support,
     )
+    from imagesmith.conda_check import conda_check
     from imagesmith.engine import RegistryFacts
     from imagesmith.errors import (
         ApiMismatch,
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
         BuilderError,
         BuilderNotReady,
         BuildFailed,
+        ChannelError,
+        CondaError,
+        CondaUnsolvable,
         DuplicateBuilder,
         EngineError,
         ExistenceUnknown,
@@ -90,8 +96,13 @@ __all__ = [
     "BuilderError",
     "BuilderNotReady",
     "Built",
+    "ChannelError",
     "Command",
     "Completed",
+    "CondaError",
+    "CondaPackage",
+    "CondaTree",
+    "CondaUnsolvable",
     "Contribution",
     "Destination",
     "DuplicateBuilder",
@@ -137,6 +148,7 @@ __all__ = [
     "__version__",
     "build",
     "command_environment",
+    "conda_check",
     "exists",
     "final_user",
     "hookimpl",
@@ -152,8 +164,10 @@ __all__ = [
 _HOMES: Final = {
     "authoring": "command_environment final_user install_environment",
     "base": "python_mismatch stated_python",
-    "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built Command Contribution "
-    "Destination Environment Feature LayoutFolder LocalEngine Readiness RegistryRepository Secret Support",
+    "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built Command CondaPackage "
+    "CondaTree Contribution Destination Environment Feature LayoutFolder LocalEngine Readiness "
+    "RegistryRepository Secret Support",
+    "conda_check": "conda_check",
     "engine": "RegistryFacts",
     "events": "Event Message Phase Reporter StepDone StepLog StepStarted silent",
     "hookspecs": "hookimpl",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from imagesmith.builder import BaseImage
+    from imagesmith.spec import ImageSpec
 
 __all__ = [
     "RUNTIME_FLOOR",
+    "PythonSource",
     "base_environment",
+    "has_folder_on_path",
     "python_fits",
     "python_mismatch",
+    "python_source",
     "runs_imagesmith",
     "stated_python",
 ]
@@ -46,6 +50,26 @@ def python_mismatch(base: BaseImage, wanted: str | None) -> str | None:
     if wanted is None or stated is None or python_fits(stated, wanted):
         return None
     return f"the base {base.reference} carries python {stated}, the spec asks for {wanted}"
+
+
+PythonSource: TypeAlias = Literal["base", "conda", "venv"]
+
+
+def python_source(spec: ImageSpec, base: BaseImage) -> PythonSource:
+    """Which python an image gets, for all builders.
+
+    ``base``: the base's own, which is stated and fits. ``conda``: one that is laid out, for the conda
+    packages or because the stated one is another than asked for. ``venv``: a virtual environment over the
+    base's, checked in the build, where the base does not say.
+    """
+    if spec.conda_packages or python_mismatch(base, spec.python_version):
+        return "conda"
+    return "venv" if stated_python(base) is None else "base"
+
+
+def has_folder_on_path(base: BaseImage, folder: str) -> bool:
+    """Whether the base's PATH names the folder."""
+    return folder in base_environment(base.config).get("PATH", "").split(":")
 
 
 def runs_imagesmith(version: str | None) -> bool:

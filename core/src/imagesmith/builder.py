@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from imagesmith._frozen import FrozenMap
 
@@ -31,6 +31,8 @@ __all__ = [
     "BuilderEntry",
     "Built",
     "Command",
+    "CondaPackage",
+    "CondaTree",
     "Contribution",
     "Destination",
     "Environment",
@@ -184,6 +186,51 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
+class CondaPackage:
+    """One package of a solved conda environment."""
+
+    name: str
+    version: str
+    build: str
+    url: str
+    """where it was taken from, without credentials"""
+    sha256: str
+    """of the package file, in hexadecimal digits; empty where the channel does not say"""
+    size: int
+    """of the package file, in bytes; 0 where the channel does not say"""
+
+
+@dataclass(frozen=True, slots=True)
+class CondaTree:
+    """A conda environment as plain files, for ``PREFIX`` in the image: a builder only copies it.
+
+    Its python is the image's python. Nothing of it may be edited in place: most files are hard links.
+    """
+
+    PREFIX: ClassVar[str] = "/opt/conda"
+
+    specs: tuple[str, ...]
+    """what was asked for"""
+    channels: tuple[str, ...]
+    """addresses in their order, without credentials"""
+    packages: tuple[CondaPackage, ...] = ()
+    """what was found; empty where nothing was asked (render)"""
+    folder: Path | None = None
+    """where the files lie when ``build`` is called; files 0644 or 0755, times decided by the content"""
+
+    @property
+    def python(self) -> str | None:
+        """The version of its python; None where nothing was asked."""
+        return next((package.version for package in self.packages if package.name == "python"), None)
+
+    @property
+    def contribution(self) -> Contribution:
+        """What the image's configuration needs for it."""
+        env = {"PYTHON_VERSION": self.python} if self.python else {}
+        return Contribution((f"{self.PREFIX}/bin",), FrozenMap(env))
+
+
+@dataclass(frozen=True, slots=True)
 class BuildRequest:
     """All that a builder is told. One platform: the core loops and writes the index."""
 
@@ -198,6 +245,9 @@ class BuildRequest:
     """by the names that ``staged`` and the spec's ``pip_secret_mounts`` use"""
     options: Mapping[str, object] = field(default_factory=FrozenMap)
     """the machine's settings for this builder (``IMAGESMITH_<BUILDER>_<OPTION>``, project configuration)"""
+    conda: CondaTree | None = None
+    """the environment that brings the image's python and the spec's conda packages; None: neither is needed
+    (or the builder does not say that it can copy one, by ``Feature.CONDA_PACKAGES``)"""
 
 
 @dataclass(frozen=True, slots=True)

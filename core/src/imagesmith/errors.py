@@ -7,6 +7,9 @@ ImagesmithError                      what went wrong, and (``hint``) what to do 
 ├── InvalidReference (ValueError)    text that is no image reference                        exit 2
 ├── SourceError                      files that should enter the image: missing, changed …  exit 2
 ├── BaseImageError                   the base image is absent or lacks what the spec asks   exit 1
+├── CondaError                       a conda environment cannot be laid out                 exit 3
+│   ├── ChannelError                 a channel is absent, does not answer or refuses
+│   └── CondaUnsolvable              no set of packages is what was asked for               exit 1
 ├── PluginError                      a builder plugin cannot be used                        exit 3
 │   ├── UnknownBuilder (LookupError) no installed plugin has that name                      exit 2
 │   ├── DuplicateBuilder             two distributions claim one name
@@ -43,6 +46,9 @@ __all__ = [
     "BuildFailed",
     "BuilderError",
     "BuilderNotReady",
+    "ChannelError",
+    "CondaError",
+    "CondaUnsolvable",
     "DuplicateBuilder",
     "EngineError",
     "ExistenceUnknown",
@@ -132,6 +138,22 @@ class SourceError(ImagesmithError):
 
 class BaseImageError(ImagesmithError):
     """The base image is absent, or lacks a platform or a python that the spec asks for."""
+
+
+class CondaError(ImagesmithError):
+    """A conda environment cannot be laid out on this machine."""
+
+    exit_code = 3
+
+
+class ChannelError(CondaError):
+    """A conda channel is absent, does not answer or refuses."""
+
+
+class CondaUnsolvable(CondaError):
+    """The channels hold no set of packages that is what was asked for."""
+
+    exit_code = 1
 
 
 class PluginError(ImagesmithError):

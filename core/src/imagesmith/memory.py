@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imagesmith.builder import BuildPlan
+    from imagesmith.builder import BuildPlan, CondaPackage
 
 __all__ = ["Memory"]
 
@@ -61,10 +61,15 @@ def fingerprint(plan: BuildPlan, version: str) -> str:
         "files": dict(plan.files),
         "staged": dict(request.staged.digests),
         "runtime": _runtime(request.staged.folder),
+        "conda": [[each.name, each.version, each.build, each.sha256 or each.url] for each in _packages(plan)],
         "path": plan.contributed.path,
         "env": dict(plan.contributed.env),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _packages(plan: BuildPlan) -> tuple[CondaPackage, ...]:
+    return plan.request.conda.packages if plan.request.conda else ()
 
 
 def _runtime(folder: Path | None) -> list[list[str]]:

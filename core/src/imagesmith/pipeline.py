@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesmith import features
+from imagesmith import conda_environments, features
 from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
 from imagesmith.base import RUNTIME_FLOOR, runs_imagesmith, stated_python
@@ -44,7 +44,9 @@ from imagesmith.spec import ImageSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from imagesmith.builder import Destination, Feature, Support
+    from imagesmith.builder import CondaPackage, CondaTree, Destination, Feature, Support
+    from imagesmith.conda_environments import Environments
+    from imagesmith.memory import Memory
     from imagesmith.plugins import Plugins
     from imagesmith.runner import Runner
     from imagesmith.sources import Staged
@@ -67,6 +69,8 @@ class BuildResult:
     reused: bool
     seconds: float
     log: Path | None = None
+    conda: tuple[CondaPackage, ...] = ()
+    """the packages of the conda environments that were laid out; empty when the image was reused"""
 
 
 def render(
@@ -88,7 +92,8 @@ def render(
         local = isinstance(spec.base_image, ImageSpec) and not spec.base_image.registry
         base = BaseImage(base_reference(spec, settings), local=local)
         job = _Job(spec, chosen, place, settings, silent)
-        return tuple(job.plan(job.request(platform, base, staged, "")) for platform in spec.platforms)
+        conda = conda_environments.shown(spec, chosen, base, settings)
+        return tuple(job.plan(job.request(platform, base, staged, "", conda)) for platform in spec.platforms)
 
 
 def build(
@@ -132,29 +137,29 @@ def build(
         tag = tag_for(spec, before, settings)
         reference = place.reference(tag)
 
-        def result(
-            digest: str, made_by: str, *, log: Path | None = None, reused: bool = False
-        ) -> BuildResult:
+        def reused(known: Existence) -> BuildResult:
             seconds = time.monotonic() - started
-            return BuildResult(reference, digest, spec.platforms, made_by, reused, seconds, log)
+            return BuildResult(reference, known.digest or "", spec.platforms, known.builder, True, seconds)
 
         report(Phase("checking", reference))
         if not force and (known := reusable(place, tag, on_unknown, report)):
-            return result(known.digest or "", known.builder, reused=True)
+            return reused(known)
         from imagesmith.lock import locked  # noqa: PLC0415 - only a build needs it
 
         with locked(settings.cache_dir() / "locks", reference, report):
             # whoever held the lock before may have built it
             if not force and (known := reusable(place, tag, on_unknown, report)):
-                return result(known.digest or "", known.builder, reused=True)
+                return reused(known)
             with _scratch() as scratch, _log(settings, spec, report) as (log, logged):
                 job = _Job(spec, chosen, place, settings, logged, force)
                 try:
-                    digest = job.run(scratch, before, tag, plugins, on_unknown)
+                    digest, conda = job.run(scratch, before, tag, plugins, on_unknown)
                 except BuildFailed as error:
                     error.log = error.log or str(log)
                     raise
-                return result(digest, job.made_by, log=log)
+                seconds = time.monotonic() - started
+                made_by = job.made_by
+                return BuildResult(reference, digest, spec.platforms, made_by, False, seconds, log, conda)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +185,8 @@ class _Job:
         tag: str,
         plugins: Plugins,
         on_unknown: OnUnknown,
-    ) -> str:
-        """The digest that was published."""
+    ) -> tuple[str, tuple[CondaPackage, ...]]:
+        """The digest that was published, and the conda packages in it."""
         from imagesmith import bases, sources  # noqa: PLC0415
 
         self._check_readiness()
@@ -192,38 +197,53 @@ class _Job:
         self.report(Phase("resolving", reference))
         resolved = bases.resolve(self.spec, reference, self.settings)
 
+        environments = conda_environments.solve_all(
+            self.spec, self.builder, resolved, self.settings, scratch, self.report
+        )
         self.report(Phase("staging"))
         staged = sources.stage(self.spec, scratch / "staged")
         sources.check_unchanged(before, staged)
         for note in staged.notes:
             self.report(Message(note))
 
-        staged = self._with_runtime_or_warning(staged, resolved)
+        staged = self._with_runtime_or_warning(staged, resolved, environments)
         name = scratch.name.rpartition("-")[2].lower().replace("_", "x")
         requests = [
-            self.request(platform, resolved[platform], staged, name) for platform in self.spec.platforms
+            self.request(platform, resolved[platform], staged, name, environments.tree(platform))
+            for platform in self.spec.platforms
         ]
-        plans = [self.plan(request) for request in requests]
+        plans = {request.platform: self.plan(request) for request in requests}
+        known = {platform: self._known(plan) for platform, plan in plans.items()}
+        for platform in plans:
+            if known[platform] is None:
+                environments.lay_out(platform, self.report)
         store = self.place.store()
         try:
-            images = [self._one(plan, tag) for plan in plans]
+            images = [self._one(plan, known[platform], tag) for platform, plan in plans.items()]
             self.report(Phase("publishing", self.place.reference(tag)))
             digest = images[0].digest if len(images) == 1 else store.write_index(images)
             store.publish(digest, self.place.publish_name(tag))
         finally:
             for request in requests:
                 self._discard(request.destination)
-        return digest
+        return digest, environments.packages
 
-    def _one(self, plan: BuildPlan, tag: str) -> StoredImage:
-        """Build and finish one platform."""
-        from imagesmith.finish import finish  # noqa: PLC0415
+    def _memory(self) -> Memory:
         from imagesmith.memory import Memory  # noqa: PLC0415
 
+        return Memory(self.settings.cache_dir() / "filesystems")
+
+    def _known(self, plan: BuildPlan) -> str | None:
+        """The digest of an image that has the files this plan makes, where one stands."""
+        known = None if self.force else self._memory().recall(plan, self.builder.version)
+        return known if known and self.place.store().read(known, plan.request.platform) else None
+
+    def _one(self, plan: BuildPlan, known: str | None, tag: str) -> StoredImage:
+        """Build and finish one platform."""
+        from imagesmith.finish import finish  # noqa: PLC0415
+
         store, platform = self.place.store(), plan.request.platform
-        memory = Memory(self.settings.cache_dir() / "filesystems")
-        known = None if self.force else memory.recall(plan, self.builder.version)
-        if known and store.read(known, platform):
+        if known:
             self.report(Message(f"the files are those of {known}: only the configuration is made anew"))
             built = Built(plan.request.destination, known, plan.contributed)
         else:
@@ -241,7 +261,7 @@ class _Job:
             version=__version__,
             platform=platform,
         )
-        memory.remember(plan, self.builder.version, image.digest)
+        self._memory().remember(plan, self.builder.version, image.digest)
         return image
 
     def _discard(self, destination: Destination) -> None:
@@ -252,8 +272,11 @@ class _Job:
             case RegistryRepository(staging_tag=tag) if self.settings.own_staging:
                 self.place.store().discard(tag)
 
-    def _with_runtime_or_warning(self, staged: Staged, bases: Mapping[str, BaseImage]) -> Staged:
-        versions = [self.spec.python_version, *(stated_python(base) for base in bases.values())]
+    def _with_runtime_or_warning(
+        self, staged: Staged, bases: Mapping[str, BaseImage], environments: Environments
+    ) -> Staged:
+        found = [environments.python(platform) or stated_python(base) for platform, base in bases.items()]
+        versions = [self.spec.python_version, *found]
         old = next((version for version in versions if not runs_imagesmith(version)), None)
         if old is None or not staged.has_runtime:
             return staged
@@ -262,7 +285,9 @@ class _Job:
         self.report(Message(text, "warning"))
         return replace(staged, has_runtime=False)
 
-    def request(self, platform: str, base: BaseImage, staged: Staged, build: str) -> BuildRequest:
+    def request(
+        self, platform: str, base: BaseImage, staged: Staged, build: str, conda: CondaTree | None
+    ) -> BuildRequest:
         """What the builder is told."""
         return BuildRequest(
             spec=self.spec,
@@ -272,6 +297,7 @@ class _Job:
             staged=staged,
             secrets=staged.secrets,
             options=self.settings.options.get(self.builder.name, FrozenMap()),
+            conda=conda,
         )
 
     def plan(self, request: BuildRequest) -> BuildPlan:

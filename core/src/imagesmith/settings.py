@@ -5,6 +5,7 @@
     cuda-repository = "registry.example/nvidia/cuda"          # IMAGESMITH_CUDA_REPOSITORY
     builder = "envd"                                          # IMAGESMITH_BUILDER
     own-staging = true                                        # IMAGESMITH_OWN_STAGING
+    conda-forge = "https://mirror.example/conda-forge"        # IMAGESMITH_CONDA_FORGE
     [tool.imagesmith.envd]                                    # IMAGESMITH_ENVD_ADDRESS
     address = "tcp://127.0.0.1:1234"
 
@@ -36,7 +37,7 @@ _OWN = frozenset(
     {"IMAGESMITH_BASE_IMAGE", "IMAGESMITH_BUILDER", "IMAGESMITH_ID", "IMAGESMITH_DEBUG",
      "IMAGESMITH_PROGRESS", "IMAGESMITH_RIG", "IMAGESMITH_OWN_STAGING",
      "IMAGESMITH_CUDA_REPOSITORY",
-     "IMAGESMITH_BLOCKED_BUILDERS", "IMAGESMITH_CACHE_DIR", "IMAGESMITH_ON_UNKNOWN"}
+     "IMAGESMITH_CONDA_FORGE", "IMAGESMITH_BLOCKED_BUILDERS", "IMAGESMITH_CACHE_DIR", "IMAGESMITH_ON_UNKNOWN"}
 )  # fmt: skip
 
 
@@ -55,6 +56,8 @@ class Settings:
     blocked: tuple[str, ...] = ()
     own_staging: bool = False
     """give each build a staging tag of its own: for registries that refuse to overwrite a tag"""
+    conda_forge: str | None = None
+    """the address that the channel name ``conda-forge`` stands for; may hold credentials"""
     file: Path | None = None
     env: Mapping[str, str] = field(default_factory=FrozenMap)
     """the environment they were read from"""
@@ -119,6 +122,7 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
         blocked=blocked,
         own_staging=env.get("IMAGESMITH_OWN_STAGING", "") not in ("", "0")
         or table.get("own-staging") is True,
+        conda_forge=env.get("IMAGESMITH_CONDA_FORGE") or _text(table.get("conda-forge")),
         file=file,
         env=FrozenMap(env),
     )

@@ -14,7 +14,16 @@ import starlark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagesmith import BaseImage, BuildRequest, ImageSpec, LocalEngine, RegistryRepository, Secret
+from imagesmith import (
+    BaseImage,
+    BuildRequest,
+    CondaPackage,
+    CondaTree,
+    ImageSpec,
+    LocalEngine,
+    RegistryRepository,
+    Secret,
+)
 from imagesmith.sources import Staged
 from imagesmith_envd.render import build_argv, render
 
@@ -26,7 +35,12 @@ PYTHON = {
 DEBIAN: dict[str, Any] = {"config": {}}
 
 
-def request(spec: ImageSpec, staged: Staged | None = None, config: dict[str, Any] = PYTHON) -> BuildRequest:
+def request(
+    spec: ImageSpec,
+    staged: Staged | None = None,
+    config: dict[str, Any] = PYTHON,
+    conda: CondaTree | None = None,
+) -> BuildRequest:
     staged = staged or Staged(has_runtime=True)
     return BuildRequest(
         spec=spec,
@@ -35,6 +49,7 @@ def request(spec: ImageSpec, staged: Staged | None = None, config: dict[str, Any
         destination=LocalEngine("x:staging"),
         staged=staged,
         secrets=staged.secrets,
+        conda=conda,
     )
 
 
@@ -56,9 +71,18 @@ SPEC = ImageSpec(
     source_root=".",
     user="1000:1000",
 )
+TREE = CondaTree(
+    specs=("python 3.12.*", "scipy"),
+    channels=("https://conda.anaconda.org/conda-forge",),
+    packages=tuple(
+        CondaPackage(name, version, "0", f"https://conda.anaconda.org/conda-forge/{name}.conda", "0" * 64, 1)
+        for name, version in (("python", "3.12.4"), ("scipy", "1.14.0"))
+    ),
+)
 CASES = {
     "nothing": request(ImageSpec()),
     "python": request(SPEC, requirements("numpy", "x[a]>=1; python_version < '3.13'", has_source=True)),
+    "conda": request(ImageSpec(conda_packages=["scipy"], packages=["six"]), requirements("six"), conda=TREE),
     "debian": request(ImageSpec(python_version="3.12", packages=["six"]), requirements("six"), DEBIAN),
     "secrets": request(
         ImageSpec(packages=["six"], pip_secret_mounts=[("token", "/root/.secret/token")]),

@@ -21,7 +21,6 @@ from imagesmith import (
     Reporter,
     Support,
     engine,
-    python_mismatch,
 )
 from imagesmith_envd import __version__
 from imagesmith_envd.render import build_argv, render
@@ -34,8 +33,6 @@ FULL, NOT_YET, IMPOSSIBLE = Support.FULL, Support.NOT_YET, Support.IMPOSSIBLE
 FEATURES: Mapping[Feature, Support] = MappingProxyType(
     dict.fromkeys(Feature, FULL)
     | {
-        Feature.CONDA_PACKAGES: NOT_YET,
-        Feature.CONDA_CHANNELS: NOT_YET,
         Feature.CUDA: NOT_YET,
         Feature.CUDNN: NOT_YET,
         Feature.OCI_LAYOUT: NOT_YET,
@@ -96,15 +93,13 @@ class EnvdBuilder:
         return Readiness(True, (*details, f"Docker engine: {found.detail}"))
 
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
-        """A python that the base does not have."""
+        """A base that the engine in use cannot see."""
         reasons = {}
         if request.base.local and self._address:
             reasons["base_image"] = (
                 f"{request.base.reference} stands in the local engine, which the BuildKit at {self._address} "
                 "cannot see: give the base's spec a registry"
             )
-        if mismatch := python_mismatch(request.base, request.spec.python_version):
-            reasons["python_version"] = f"{mismatch}; installing another one is not yet supported"
         return reasons
 
     def plan(self, request: BuildRequest) -> BuildPlan:

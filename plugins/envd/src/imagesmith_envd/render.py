@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from imagesmith import (
     BuildRequest,
+    CondaTree,
     Contribution,
     LocalEngine,
     RegistryRepository,
     command_environment,
+    conda_check,
     final_user,
     index_options,
     install_environment,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 CONTEXT = "context"
 """Constant: the folder's name is part of envd's cache keys."""
 MOUNT = f"/home/envd/{CONTEXT}"
+CONDA = "conda"
+"""the folder of the context that holds a conda environment"""
 VENV = "/opt/venv"
 _INLINE_LIMIT = 60_000
 """bytes of requirements text that may stand in the command itself; the kernel's limit is 128 KiB"""
@@ -59,10 +63,11 @@ class Rendered:
 
 def render(request: BuildRequest) -> Rendered:
     """The whole build as text."""
-    contributed = Contribution(path=(f"{VENV}/bin",)) if _needs_venv(request) else Contribution()
+    contributed = _contributed(request)
     command_files = _command_files(request, contributed)
     steps = (
         *_apt(request),
+        *_conda(request, contributed),
         *_python(request),
         *_packages(request, contributed),
         _files(request),
@@ -77,6 +82,9 @@ def render(request: BuildRequest) -> Rendered:
     lines = ["# syntax=v1", "", "", "def build():"]
     lines.append(f"    base(image={starlark(request.base.pinned)}, dev=False)")
     lines.append("    config.owner(uid=0, gid=0)")
+    if request.conda:
+        # by content: an edit elsewhere in the context does not copy it again. envd runs it before all else
+        lines.append(f"    io.copy(source={starlark(CONDA)}, target={starlark(CondaTree.PREFIX)})")
     for step in steps:
         mount = ", mount_host=True" if step.mounted else ""
         script = in_run(f"# {step.key}\n{step.script}")
@@ -84,10 +92,16 @@ def render(request: BuildRequest) -> Rendered:
     return Rendered("\n".join(lines) + "\n", command_files, steps, contributed)
 
 
+def _contributed(request: BuildRequest) -> Contribution:
+    if request.conda:
+        return request.conda.contribution
+    return Contribution(path=(f"{VENV}/bin",)) if _needs_venv(request) else Contribution()
+
+
 def _needs_venv(request: BuildRequest) -> bool:
     """A base that states its python is used as it is. Any other may have ``python3`` only, or an
     externally managed one: a virtual environment answers for both."""
-    return stated_python(request.base) is None
+    return request.conda is None and stated_python(request.base) is None
 
 
 def _preamble(request: BuildRequest, contributed: Contribution) -> str:
@@ -108,6 +122,14 @@ def _apt(request: BuildRequest) -> tuple[Step, ...]:
         + "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb"
     )
     return (Step("apt", f"apt: {' '.join(packages)}", script),)
+
+
+def _conda(request: BuildRequest, contributed: Contribution) -> tuple[Step, ...]:
+    if request.conda is None:
+        return ()
+    script = _preamble(request, contributed) + conda_check(request.conda)
+    count = len(request.conda.packages)
+    return (Step("conda", f"conda: {count} packages in {CondaTree.PREFIX}", script),)
 
 
 def _python(request: BuildRequest) -> tuple[Step, ...]:
@@ -149,7 +171,7 @@ def _packages(request: BuildRequest, contributed: Contribution) -> tuple[Step, .
     files = {name.removeprefix("requirements/"): text for name, text in staged.texts.items()}
     size = sum(len(text.encode()) for text in files.values())
     mounted = bool(request.secrets) or bool(staged.binaries) or size > _INLINE_LIMIT
-    python = f"{VENV}/bin/python" if _needs_venv(request) else "python"
+    python = f"{contributed.path[0]}/python" if contributed.path else "python"
     pip = [python, "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
     pip += ["--root-user-action=ignore", *index_options(spec), *spec.pip_extra_args, "-r", "imagesmith.txt"]
     install = shlex.join(pip)

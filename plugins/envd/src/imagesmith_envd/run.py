@@ -27,7 +27,7 @@ from imagesmith_envd.failures import explain
 from imagesmith_envd.home import Seed, docker_config, registries_conf
 from imagesmith_envd.output import Progress
 from imagesmith_envd.quoting import starlark
-from imagesmith_envd.render import CONTEXT, build_argv, local_name, render
+from imagesmith_envd.render import CONDA, CONTEXT, build_argv, local_name, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +101,9 @@ class Run:
         context = folder / CONTEXT
         shutil.copytree(staged, context, symlinks=True, copy_function=_link)
         pinned, given = starlark(self.request.base.pinned), starlark(base)
+        conda = self.request.conda
+        if conda is not None and conda.folder is not None:
+            shutil.copytree(conda.folder, context / CONDA, symlinks=True, copy_function=_link)
         files = {**self.plan.files, "build.envd": self.plan.files["build.envd"].replace(pinned, given, 1)}
         for path, text in files.items():
             target = folder / path
