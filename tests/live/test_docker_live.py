@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesmith import BuildResult, FeatureUnsupported, ImageSpec, StepDone, StepStarted
+from imagesmith import BuildFailed, BuildResult, FeatureUnsupported, ImageSpec, StepDone, StepStarted
 from imagesmith.stores.registry import open_repository
 from tests.live.conftest import Build, Engine
 from tests.live.index import private_index, wheel
@@ -285,3 +285,34 @@ def test_two_platforms(make: Build, engine: Engine, rig: Rig) -> None:
     result = make(spec)
     assert engine.run(result.reference, options=("--platform", "linux/arm64")) == "aarch64\n"
     assert engine.run(result.reference, options=("--platform", "linux/amd64")) == "x86_64\n"
+
+
+@pytest.mark.parametrize("where", ["engine", "afar"])
+def test_an_image_layout(
+    make: Build, engine: Engine, remote: dict[str, str], tmp_path: Path, where: str
+) -> None:
+    spec = ImageSpec(name="layout", python_version="3.11", packages=["six"], env={"A": "b\nc"})
+    folder = tmp_path / "layout"
+    result = make(spec, output=folder, variables=remote if where == "afar" else {})
+    index = json.loads((folder / "index.json").read_text())
+    assert [entry["digest"] for entry in index["manifests"]] == [result.digest]
+    archive = tmp_path / "image.tar"
+    subprocess.run(["tar", "-cf", archive, "-C", folder, "."], check=True)
+    engine("load", "--quiet", "--input", str(archive))
+    try:
+        code = "import six, os; print(repr(os.environ['A']))"
+        assert engine.run(result.digest, "python", "-c", code) == "'b\\nc'\n"
+    finally:
+        engine("rmi", "--force", result.digest)
+
+
+def test_an_engine_that_cannot_write_a_layout_says_so(make: Build, rig: Rig, tmp_path: Path) -> None:
+    if rig.docker_host_classic is None:
+        pytest.skip("this machine has no second engine with the classic image store")
+    with pytest.raises(BuildFailed, match="containerd image store"):
+        make(
+            ImageSpec(name="layout2", python_version="3.11"),
+            output=tmp_path / "layout",
+            variables={"DOCKER_HOST": rig.docker_host_classic},
+        )
+    assert not (tmp_path / "layout").exists()

@@ -38,7 +38,6 @@ FEATURES: Mapping[Feature, Support] = MappingProxyType(
         Feature.CONDA_CHANNELS: NOT_YET,
         Feature.CUDA: NOT_YET,
         Feature.CUDNN: NOT_YET,
-        Feature.OCI_LAYOUT: NOT_YET,
     }
 )
 
@@ -65,7 +64,14 @@ class DockerBuilder:
             details.append(f"buildx: {client.buildx_version(runner, env, Path(tempfile.gettempdir()))}")
             facts = client.inspect(runner, env, Path(tempfile.gettempdir()), options.builder)
         except BuilderNotReady as error:
-            return Readiness(False, tuple(details), problem=error.message, hint=error.hint)
+            # of the engine itself the core can tell more
+            found = engine.probe(env) if "Docker daemon" in error.message else engine.Probe()
+            return Readiness(
+                False,
+                tuple(details),
+                problem=found.problem or error.message,
+                hint=found.hint or error.hint,
+            )
         details.append(f"builder: {facts.name} ({facts.driver})")
         if facts.in_engine:
             found = engine.probe(env)

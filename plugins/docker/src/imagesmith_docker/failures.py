@@ -20,7 +20,17 @@ _ENGINE = re.compile(
     r"|failed to find (?:driver|instance)|error during connect|no such host|connect: no such file"
 )
 _TOO_OLD = re.compile(r"unsupported frontend capability (\S+)|Unknown flag|unknown flag: (\S+)")
-_PLAIN_HTTP = "server gave HTTP response to HTTPS client"
+_OWN_HINTS = (
+    (
+        "server gave HTTP response to HTTPS client",
+        "tell the builder that this registry speaks plain HTTP (insecure-registries, buildkitd.toml)",
+    ),
+    (
+        "exporter is not supported for the docker driver",
+        "turn on the engine's containerd image store, or choose another buildx builder (builder_options)",
+    ),
+    ("authorization failed", "log in to the registry (docker login), or name a registry_config"),
+)
 
 
 def explain(progress: Progress, returncode: int) -> ImagesmithError:
@@ -55,12 +65,16 @@ def explain(progress: Progress, returncode: int) -> ImagesmithError:
         message = f"docker buildx failed: {reason or progress.error or f'exit code {returncode}'}"
     else:
         message = f"{step} failed with exit code {status}"
-    hint = "tell the builder that this registry speaks plain HTTP (insecure-registries, buildkitd.toml)"
+    hint = _own_hint(text) or hint_for(text)
     return BuildFailed(
         message,
         builder="docker",
         step=step,
         returncode=status,
         tail=() if own and len(tail) == 1 else tail,
-        hint=hint if _PLAIN_HTTP in text else hint_for(text),
+        hint=hint,
     )
+
+
+def _own_hint(text: str) -> str | None:
+    return next((hint for cause, hint in _OWN_HINTS if cause in text), None)

@@ -25,6 +25,7 @@ from imagesmith import (
 from imagesmith.runner import Redactor
 from imagesmith_docker import client
 from imagesmith_docker.failures import explain
+from imagesmith_docker.layout import take_over
 from imagesmith_docker.progress import Progress
 from imagesmith_docker.render import CONTEXT, render, secret_id, secret_targets
 
@@ -148,9 +149,9 @@ class Run:
         """The digest under which the image stands where it was wanted."""
         request = self.request
         destination, environment = request.destination, self.environment
-        if isinstance(destination, LayoutFolder) or (
-            isinstance(destination, RegistryRepository) and not in_engine
-        ):
+        if isinstance(destination, LayoutFolder):
+            return take_over(folder / "layout", destination.path)
+        if isinstance(destination, RegistryRepository) and not in_engine:
             return _told_digest(folder)
         name = local_name(request, folder)
         with contextlib.closing(engine.local_store(environment.env)) as store:
@@ -207,7 +208,7 @@ def _output(request: BuildRequest, options: Options, folder: Path, *, in_engine:
     earlier build compressed with zstd, for which Docker's own types have no valid name."""
     match request.destination:
         case LayoutFolder():
-            return f"type=oci,tar=false,dest={folder / 'layout'}"
+            return f"type=oci,tar=false,dest={folder / 'layout'},{options.compressed()}"
         case RegistryRepository() as there if not in_engine:
             return f"type=image,name={there.reference},push=true,{options.compressed()},oci-mediatypes=true"
         case RegistryRepository():
