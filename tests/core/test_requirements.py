@@ -193,24 +193,15 @@ def test_missing_requirements(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("uv.lock", "uv export --frozen --no-dev --no-emit-project --output-file requirements.txt"),
-        ("poetry.lock", "poetry export --format requirements.txt --output requirements.txt"),
-        (
-            "pylock.toml",
-            "uv pip sync -p .pylock pylock.toml; uv pip freeze -p .pylock > requirements.txt",
-        ),
-        (
-            "pylock.dev.toml",
-            "uv pip sync -p .pylock pylock.dev.toml; uv pip freeze -p .pylock > requirements.txt",
-        ),
+        ("pdm.lock", "pdm export --prod --format requirements --output requirements.txt"),
         ("pyproject.toml", "uv pip compile pyproject.toml --output-file requirements.txt"),
     ],
 )
-def test_lock_files_are_refused_with_the_command_that_exports_them(
+def test_other_files_are_refused_with_the_command_that_exports_them(
     tmp_path: Path, name: str, command: str
 ) -> None:
     put(tmp_path, name, "")
-    with pytest.raises(SourceError, match="not yet supported") as raised:
+    with pytest.raises(SourceError, match="not a file of requirements") as raised:
         texts(tmp_path, requirements=name)
     assert raised.value.hint is not None
     assert raised.value.hint.endswith(command)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imagesmith import _requirement_lines as grammar
+from imagesmith._frozen import FrozenMap
 from imagesmith._urls import strip_credentials
 from imagesmith.errors import SourceError
+from imagesmith.locks import is_lock, read_lock
 from imagesmith.walker import Forest, folder_of, shown
 
 if TYPE_CHECKING:
@@ -27,15 +29,9 @@ __all__ = ["ENTRY_FILE", "Closure", "close", "index_options", "pip_conf"]
 
 ENTRY_FILE: Final = "imagesmith.txt"
 _FOLDER: Final = "requirements"
-_LOCKS: Final = (
-    (r"uv\.lock", "uv export --frozen --no-dev --no-emit-project --output-file requirements.txt"),
-    (r"poetry\.lock", "poetry export --format requirements.txt --output requirements.txt"),
+_UNREAD: Final = (
     (r"pdm\.lock", "pdm export --prod --format requirements --output requirements.txt"),
     (r"Pipfile\.lock", "pipenv requirements > requirements.txt"),
-    (
-        r"pylock(\.[^.]+)?\.toml",
-        "uv venv .pylock; uv pip sync -p .pylock {name}; uv pip freeze -p .pylock > requirements.txt",
-    ),
     (r"pyproject\.toml", "uv pip compile {name} --output-file requirements.txt"),
 )
 
@@ -49,6 +45,8 @@ class Closure:
     names: frozenset[str]
     """canonical names of the packages asked for, as far as the requirements tell them"""
     notes: tuple[str, ...]
+    bases: Mapping[str, str] = field(default_factory=FrozenMap)
+    """name -> what the digest of that text is made of, where it is not the text itself (lock files)"""
 
 
 def close(spec: ImageSpec, root: str, forest: Forest) -> Closure | None:
@@ -62,16 +60,19 @@ def close(spec: ImageSpec, root: str, forest: Forest) -> Closure | None:
     top = []
     if spec.requirements is not None:
         path = os.path.normpath(os.path.join(root, spec.requirements))  # noqa: PTH118
-        top.append(f"-r {walk.file(path, 'requirements', ())}")
+        locked = is_lock(path)
+        top.append(f"-r {walk.lock(path, spec) if locked else walk.file(path, 'requirements', ())}")
     for package in sorted(set(spec.packages)):
         where = f"packages[{spec.packages.index(package)}]"
         try:
             found = list(grammar.lines(package))
         except grammar.MalformedError as error:
             raise _malformed(where, str(error).partition(": ")[2]) from error
-        top += [walk.line(line, where, root, ()) for line in found]
+        top += [walk.line(line, where, (root,), ()) for line in found]
+        if walk.hashed is not None and not all(_has_hash(line) for line in found):
+            raise _without_hash(where, package, walk.hashed)
     walk.texts[ENTRY_FILE] = "".join(f"{line}\n" for line in top)
-    return Closure(walk.texts, frozenset(walk.names), tuple(walk.notes))
+    return Closure(walk.texts, frozenset(walk.names), tuple(walk.notes), walk.bases)
 
 
 def index_options(spec: ImageSpec) -> tuple[str, ...]:
@@ -108,6 +109,9 @@ class _Walk:
         self.texts: dict[str, str] = {}
         self.names: set[str] = set()
         self.notes: list[str] = []
+        self.bases: dict[str, str] = {}
+        self.hashed: str | None = None
+        """the lock file whose hashes will be checked"""
         self._given: dict[tuple[str, str], str] = {}
         """what it is used as, absolute path -> the name it got"""
 
@@ -121,10 +125,11 @@ class _Walk:
         name = self._name("text", path)
         text = self._read(path, where)
         shown_path = self._show(path)
-        folder = os.path.dirname(path)  # noqa: PTH120
+        # pip: from the working directory; people: from the file that names them
+        starts = (self.root, os.path.dirname(path))  # noqa: PTH120
         try:
             out = [
-                self.line(line, f"{shown_path}:{line.number}", folder, (*chain, path))
+                self.line(line, f"{shown_path}:{line.number}", starts, (*chain, path))
                 for line in grammar.lines(text)
             ]
         except grammar.MalformedError as error:
@@ -133,9 +138,31 @@ class _Walk:
         self.texts[name] = "".join(f"{line}\n" for line in out)
         return name
 
-    def line(self, line: grammar.Line, where: str, folder: str, chain: tuple[str, ...]) -> str:
-        """One line as it is staged."""
-        words = [self._requirement(line.requirement, where, folder)] if line.requirement else []
+    def lock(self, path: str, spec: ImageSpec) -> str:
+        """The name of the requirements that a lock file gives."""
+        shown_path = self._show(path)
+        name = self._name("text", path, ".txt")  # an installer would see a lock file in pylock.toml
+        locked = read_lock(path, shown_path, spec)
+        bare = [pin.requirement for pin in locked.pins if not pin.hashes]
+        out = []
+        for pin in locked.pins:
+            where = f"{shown_path}: {strip_credentials(pin.requirement)}"
+            words = [self._requirement(pin.requirement, where, (os.path.dirname(path),))]  # noqa: PTH120
+            # installers check the hashes of all or of none
+            words += [] if bare else [f"--hash={value}" for value in pin.hashes]
+            out.append(" ".join(words))
+        self.notes += locked.notes
+        if bare and len(bare) < len(locked.pins):
+            names = ", ".join(strip_credentials(each) for each in bare)
+            self.notes.append(f"{shown_path}: no hash is checked, for these have none: {names}")
+        self.hashed = shown_path if locked.pins and not bare else None
+        self.texts[name] = "".join(f"{line}\n" for line in out)
+        self.bases[name] = locked.basis
+        return name
+
+    def line(self, line: grammar.Line, where: str, starts: tuple[str, ...], chain: tuple[str, ...]) -> str:
+        """One line as it is staged. ``starts``: the folders that paths in it start from."""
+        words = [self._requirement(line.requirement, where, starts)] if line.requirement else []
         for name, value in line.options:
             if value is None:
                 words.append(name)
@@ -145,12 +172,12 @@ class _Walk:
                         f"{where}: {strip_credentials(value)} lies elsewhere and may change at any time",
                         hint="download it, and name the file",
                     )
-                path = os.path.normpath(os.path.join(folder, _local_path(value, where)))  # noqa: PTH118
+                path = os.path.normpath(os.path.join(starts[-1], _local_path(value, where)))  # noqa: PTH118
                 words += [name, self.file(path, where, chain)]
             elif name == "-e":
-                words.append(self._editable(value, where, folder))
+                words.append(self._editable(value, where, starts))
             elif name == "--find-links":
-                words += [name, self._links(value, where, folder)]
+                words += [name, self._links(value, where, starts)]
             elif name in ("--index-url", "--extra-index-url"):
                 words += [name, _index(value, where)]
             elif name in ("--hash", "--config-settings", "--global-option"):
@@ -159,7 +186,7 @@ class _Walk:
                 words += [name, shlex.quote(value)]
         return " ".join(words)
 
-    def _requirement(self, text: str, where: str, folder: str) -> str:
+    def _requirement(self, text: str, where: str, starts: tuple[str, ...]) -> str:
         try:
             found = grammar.wanted(text)
         except grammar.MalformedError as error:
@@ -169,22 +196,22 @@ class _Walk:
         if found.path is None:
             return found.text
         marker = f" ; {found.marker}" if found.marker else ""
-        return f"./{self._local(found.path, where, folder)}{found.extras}{marker}"
+        return f"./{self._local(found.path, where, starts)}{found.extras}{marker}"
 
-    def _editable(self, text: str, where: str, folder: str) -> str:
+    def _editable(self, text: str, where: str, starts: tuple[str, ...]) -> str:
         """Its folder is not there any more when the image runs, so it becomes a regular install."""
         self.notes.append(f"{where}: -e {strip_credentials(text)} is installed as a regular package")
         try:
             found = grammar.wanted(text if ":" in text or "/" in text else f"./{text}")
         except grammar.MalformedError as error:
             raise _malformed(where, str(error)) from error
-        if found.path is not None and not os.path.isdir(self._find(found.path, where, folder)):  # noqa: PTH112
+        if found.path is not None and not os.path.isdir(self._find(found.path, where, starts)):  # noqa: PTH112
             raise SourceError(f"{where}: -e {text} is no folder", hint="leave out the -e")
-        return self._requirement(found.text, where, folder)
+        return self._requirement(found.text, where, starts)
 
-    def _local(self, path: str, where: str, folder: str) -> str:
+    def _local(self, path: str, where: str, starts: tuple[str, ...]) -> str:
         """The name of a wheel, source distribution or project folder, added to the forest when it is new."""
-        found = self._find(path, where, folder)
+        found = self._find(path, where, starts)
         if ("local", found) in self._given:
             return self._given["local", found]
         if os.path.isdir(found):  # noqa: PTH112
@@ -234,11 +261,11 @@ class _Walk:
         self.forest.add_tree(folder, f"{_FOLDER}/{name}", rules, place[1], inside=inside)
         return name
 
-    def _links(self, value: str, where: str, folder: str) -> str:
+    def _links(self, value: str, where: str, starts: tuple[str, ...]) -> str:
         """A local folder of distributions, staged; a URL stays."""
         if "://" in value and not value.startswith("file:"):
             return value
-        path = self._find(_local_path(value, where), where, folder)
+        path = self._find(_local_path(value, where), where, starts)
         if ("links", path) in self._given:
             return f"./{self._given['links', path]}"
         try:
@@ -255,9 +282,9 @@ class _Walk:
             self.forest.add_file(f"{path}/{name}", f"{_FOLDER}/{folder_name}/{name}")
         return f"./{folder_name}"
 
-    def _find(self, path: str, where: str, folder: str) -> str:
+    def _find(self, path: str, where: str, starts: tuple[str, ...]) -> str:
         """Paths start from the root (pip: the working directory), else from the file that names them."""
-        tried = [os.path.normpath(os.path.join(start, path)) for start in (self.root, folder)]  # noqa: PTH118
+        tried = [os.path.normpath(os.path.join(start, path)) for start in starts]  # noqa: PTH118
         for each in tried:
             if os.path.exists(each):  # noqa: PTH110
                 return each
@@ -269,10 +296,15 @@ class _Walk:
 
     def _read(self, path: str, where: str) -> str:
         name = os.path.basename(path)  # noqa: PTH119
-        for pattern, command in _LOCKS:
+        if is_lock(path):
+            raise SourceError(
+                f"{where}: {self._show(path)}: a lock file is not included in another file",
+                hint="name it itself as the spec's requirements",
+            )
+        for pattern, command in _UNREAD:
             if re.fullmatch(pattern, name):
                 raise SourceError(
-                    f"{where}: {self._show(path)}: lock and project files are not yet supported",
+                    f"{where}: {self._show(path)}: it is not a file of requirements",
                     hint=f"export it and name that file: {command.format(name=name)}",
                 )
         try:
@@ -285,11 +317,11 @@ class _Walk:
                 hint="relative paths start from the spec's root; in a file, -r and -c from its own folder",
             ) from error
 
-    def _name(self, use: str, path: str) -> str:
+    def _name(self, use: str, path: str, end: str = "") -> str:
         """A flat name for ``path``; the root's own name is of this machine and stays out."""
         base = "root" if path == self.root else os.path.basename(path)  # noqa: PTH119
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", base)
-        name = self._given[use, path] = f"{len(self._given):02}-{plain}"
+        name = self._given[use, path] = f"{len(self._given):02}-{plain}{end}"
         return name
 
     def _show(self, path: str) -> str:
@@ -311,6 +343,19 @@ def _local_path(value: str, where: str) -> str:
         return grammar.local_path(value)
     except grammar.MalformedError as error:
         raise _malformed(where, str(error)) from error
+
+
+def _has_hash(line: grammar.Line) -> bool:
+    return not line.requirement or any(name == "--hash" for name, _ in line.options)
+
+
+def _without_hash(where: str, package: str, lock: str) -> SourceError:
+    return SourceError(
+        f"{where}: {strip_credentials(package)!r} has no hash, and beside {lock} every package needs one: "
+        "installers check the hashes of all or of none",
+        hint="add it to the project and lock again, or write NAME==VERSION --hash=sha256:…; "
+        "what the lock file has already need not be named",
+    )
 
 
 def _malformed(where: str, reason: str) -> SourceError:

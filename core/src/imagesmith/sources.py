@@ -221,9 +221,10 @@ def _copy(forest: Forest, roots: list[str], named: str, where: str) -> _Taken:
 def _text_digests(requirements: Closure | None) -> dict[str, str]:
     if requirements is None:
         return {}
+    hashed = {**requirements.texts, **requirements.bases}
     return {
         f"{_REQUIREMENTS}/{name}": "file:" + hashlib.sha256(strip_credentials(text).encode()).hexdigest()
-        for name, text in requirements.texts.items()
+        for name, text in hashed.items()
     }
 
 
