@@ -18,16 +18,19 @@ from imagesmith import (
     BuildRequest,
     BuildResult,
     Built,
+    CondaUnsolvable,
     ExistenceUnknown,
     Feature,
     FeatureUnsupported,
     ImagesmithError,
     ImageSpec,
     Message,
+    Phase,
     Readiness,
     RegistryRepository,
     Reporter,
     SourceError,
+    StepStarted,
     Support,
     UsageError,
     VerificationFailed,
@@ -347,3 +350,75 @@ def test_base_that_is_a_spec_is_built_first(bench: Bench) -> None:
     assert isinstance(env, list)
     assert {"L=1", "U=2"} <= set(env)
     assert bench.builder.built[1].request.base.reference.startswith(f"{bench.registry.host}/me/lower:")
+
+
+def forge(bench: Bench, folder: Path) -> str:
+    """A channel with what its name says, known as conda-forge from now on."""
+    pytest.importorskip("rattler", reason="the extra 'conda' is not installed")
+    from tests.live import channel
+
+    python = channel.Package("python", "3.11.9", {"bin/python": b"\x7fELF"})
+    address = f"file://{channel.make(folder / 'forge', python, channel.tool('tool'))}"
+    bench.settings = load_settings(folder, {**bench.settings.env, "IMAGESMITH_CONDA_FORGE": address})
+    return address
+
+
+def test_a_conda_environment_is_laid_out_for_the_builder(bench: Bench, tmp_path: Path) -> None:
+    address = forge(bench, tmp_path)
+    seen: list[str] = []
+
+    def look(request: BuildRequest) -> None:
+        assert request.conda is not None
+        assert request.conda.folder is not None
+        seen.append((request.conda.folder / "bin/tool").read_text())
+
+    bench.builder.meanwhile = look
+    spec = bench.spec(conda_packages=["tool"], python_version="3.11")
+    result = bench.build(spec)
+    assert seen == ["#!/bin/sh\necho tool 1.0 in /opt/conda\n"]
+    assert [(each.name, each.version) for each in result.conda] == [("python", "3.11.9"), ("tool", "1.0")]
+    conda = bench.builder.built[0].request.conda
+    assert conda is not None
+    assert conda.channels == (address,)
+    phases = [event.name for event in bench.said if isinstance(event, Phase)]
+    assert phases.index("solving") < phases.index("staging")
+    (shown,) = render(spec, settings=bench.settings, plugins=bench.plugins)
+    assert shown.request.conda is not None
+    assert (shown.request.conda.specs, shown.request.conda.folder) == (("tool", "python 3.11.*"), None)
+
+
+def test_a_conda_environment_that_is_known_is_not_laid_out_again(bench: Bench, tmp_path: Path) -> None:
+    forge(bench, tmp_path)
+    spec = bench.spec(conda_packages=["tool"], python_version="3.11")
+    bench.build(spec)
+    bench.said.clear()
+    other = bench.build(spec.with_env({"A": "b"}))
+    assert len(bench.builder.built) == 1
+    assert not [event for event in bench.said if isinstance(event, StepStarted) and "files" in event.id]
+    assert [each.name for each in other.conda] == ["python", "tool"]
+    bench.build(spec, force=True)
+    assert len(bench.builder.built) == 2
+
+
+def test_another_python_than_the_bases_is_laid_out(bench: Bench, tmp_path: Path) -> None:
+    forge(bench, tmp_path)
+    result = bench.build(bench.spec(python_version="3.11"))
+    assert [each.version for each in result.conda] == ["3.11.9"]
+    assert bench.build(bench.spec(python_version="3.12")).conda == (), "the base says 3.12.1"
+
+
+def test_a_builder_that_cannot_copy_an_environment_is_not_given_one(bench: Bench, tmp_path: Path) -> None:
+    forge(bench, tmp_path)
+    bench.builder.features = {**bench.builder.features, Feature.CONDA_PACKAGES: Support.IMPOSSIBLE}
+    assert bench.build(bench.spec(python_version="3.11")).conda == ()
+    assert bench.builder.built[0].request.conda is None
+    with pytest.raises(FeatureUnsupported, match="conda_packages"):
+        bench.build(bench.spec(conda_packages=["tool"]))
+
+
+def test_what_cannot_be_solved_is_said_before_any_build(bench: Bench, tmp_path: Path) -> None:
+    forge(bench, tmp_path)
+    with pytest.raises(CondaUnsolvable, match="No candidates were found for nosuch"):
+        bench.build(bench.spec(conda_packages=["nosuch"], python_version="3.11"))
+    assert bench.builder.built == []
+    assert bench.tags() == set()

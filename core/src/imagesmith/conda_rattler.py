@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import queue
 import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from imagesmith._urls import strip_credentials
 from imagesmith.errors import ChannelError, CondaError, CondaUnsolvable, Problem, SpecError
@@ -105,6 +106,7 @@ def install(
             reporter=Progress(),
         )
 
+    _check_local(records)
     try:
         _run(work, lines, say)
     except rattler.exceptions.InstallerError as error:
@@ -112,6 +114,27 @@ def install(
             f"a conda package cannot be laid out: {_told(error)}",
             hint="build again; if it stays so, look at the channel and at the room on the disk",
         ) from None
+
+
+def _check_local(records: Sequence[Any]) -> None:
+    """Packages in folders of this machine: rattler checks the hashes only of what it downloads."""
+    for record in records:
+        parts = urlsplit(str(record.url))
+        if parts.scheme != "file" or not record.sha256:
+            continue
+        path = unquote(parts.path)
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - a path that came as text
+                digest = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise CondaError(
+                f"the conda package {path} cannot be read: {error.strerror}", hint="index the channel anew"
+            ) from error
+        if digest != record.sha256:
+            raise CondaError(
+                f"the conda package {path} is not the one that its channel lists: the hashes differ",
+                hint="index the channel anew",
+            )
 
 
 def _rattler() -> Any:
