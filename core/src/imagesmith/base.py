@@ -64,7 +64,9 @@ def python_source(spec: ImageSpec, base: BaseImage) -> PythonSource:
     """
     if spec.conda_packages or python_mismatch(base, spec.python_version):
         return "conda"
-    return "venv" if stated_python(base) is None else "base"
+    if stated_python(base) is not None:
+        return "base"
+    return "conda" if spec.cuda else "venv"  # the public images with CUDA have no python
 
 
 def has_folder_on_path(base: BaseImage, folder: str) -> bool:

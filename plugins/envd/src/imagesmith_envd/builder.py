@@ -33,8 +33,6 @@ FULL, NOT_YET, IMPOSSIBLE = Support.FULL, Support.NOT_YET, Support.IMPOSSIBLE
 FEATURES: Mapping[Feature, Support] = MappingProxyType(
     dict.fromkeys(Feature, FULL)
     | {
-        Feature.CUDA: NOT_YET,
-        Feature.CUDNN: NOT_YET,
         Feature.OCI_LAYOUT: NOT_YET,
         Feature.BUILDER_OPTIONS: IMPOSSIBLE,
     }
