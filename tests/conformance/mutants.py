@@ -54,6 +54,7 @@ def mutant(
 
 
 MUTANTS: list[Mutant] = []
+replace = dataclasses.replace
 
 
 def step(steps: Steps, name: str) -> list[object]:
@@ -101,9 +102,11 @@ class M05(FakeBuilder):
 
 
 @mutant("takes any python for the one that is wanted", "table.python")
-class M06(FakeBuilder):
-    def steps(self, request: BuildRequest) -> Steps:
-        return [each for each in super().steps(request) if each[0] != "python"]
+class AnyPython(FakeBuilder):
+    def plan(self, request: BuildRequest) -> BuildPlan:
+        spec = request.spec.replace(python_version=None)
+        conda = request.conda if spec.conda_packages else None
+        return replace(super().plan(replace(request, spec=spec, conda=conda)), request=request)
 
 
 @mutant("refuses what nobody asked for", "table.reasons")
@@ -167,7 +170,6 @@ def replans(change: Callable[[BuildPlan], BuildPlan]) -> type[FakeBuilder]:
     return Changed
 
 
-replace = dataclasses.replace
 mutant("writes outside of its build folder", "plan.value", "build.interrupt", "build.leaves-nothing")(
     replans(lambda plan: replace(plan, files={**plan.files, "../recipe.json": ""}))
 )

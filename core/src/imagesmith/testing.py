@@ -223,17 +223,17 @@ class FakeBuilder:
         done += [["cuda", spec.cuda, spec.cudnn]] if spec.cuda else []
         done += [["apt", *sorted(set(spec.apt_packages))]] if spec.apt_packages else []
         done += [["python", spec.python_version]] if spec.python_version else []
-        if spec.conda_packages or spec.conda_channels:
-            done.append(["conda", sorted(spec.conda_packages), list(spec.conda_channels)])
+        if request.conda is not None:
+            done.append(["conda", list(request.conda.specs), list(request.conda.channels)])
         if staged.has_requirements:
             options = [*index_options(spec), *spec.pip_extra_args]
             mounts = [target for _, target in spec.pip_secret_mounts]
-            env = install_environment(request, Contribution())
+            env = install_environment(request, _contribution(request))
             done.append(["install", dict(staged.texts), list(staged.binaries), options, mounts, env])
         user = final_user(request)
         done.append(["files", spec.workdir_or_default, user, staged.has_source, staged.has_runtime])
         if spec.commands:
-            done.append(["environment", command_environment(request, Contribution())])
+            done.append(["environment", command_environment(request, _contribution(request))])
             done += [["command", command] for command in spec.commands]
         if spec.builder_options:
             done.append(["options", _plain(spec.builder_options)])
@@ -248,6 +248,7 @@ class FakeBuilder:
             request=request,
             files={"recipe.json": json.dumps(steps, indent=1, sort_keys=True)},
             commands=(Command(("fake-tool", "build", "…/recipe.json", "--to", where)),),
+            contributed=_contribution(request),
             steps=tuple(str(step[0]) for step in steps),
         )
 
@@ -278,6 +279,10 @@ class FakeBuilder:
             )
         digest = "sha256:" + hashlib.sha256(plan.files["recipe.json"].encode()).hexdigest()
         return Built(request.destination, digest, plan.contributed)
+
+
+def _contribution(request: BuildRequest) -> Contribution:
+    return request.conda.contribution if request.conda else Contribution()
 
 
 def _plain(value: object) -> object:

@@ -26,7 +26,7 @@ from imagesmith.conformance import BuilderConformance
 class TestMine(BuilderConformance):
     expected_failures = {}  # id -> reason; strict: one that passes is red
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def builder(self):
         return "mine"  # an installed one, or what makes one of an Environment
 ```
@@ -41,7 +41,7 @@ more than there is:
 | variable | what for | unset |
 |---|---|---|
 | `DOCKER_HOST` (or a docker context) | the engine on which images are run | the default one |
-| `IMAGESMITH_BASE_IMAGE` | base with a python, `{python_version}` in it is the version asked for | the default |
+| `IMAGESMITH_BASE_IMAGE` | base with a python; `{python_version}` stands for the version | the default |
 | `IMAGESMITH_CONFORMANCE_PYTHON` | the python version to ask for | 3.11 |
 | `IMAGESMITH_CONFORMANCE_APT` | an apt package with a program of its name | hello |
 | `IMAGESMITH_CONFORMANCE_HOST` | the address at which builds reach this machine | the engine's bridge |

@@ -82,7 +82,7 @@ def _rich(workshop: Workshop) -> ImageSpec:
     _write(
         folder,
         {
-            "requirements.txt": "# a comment\n-r wheels/more.txt\n./wheels/conformance_probe-1.0.tar.gz  # x\n",
+            "requirements.txt": "# a comment\n-r wheels/more.txt\n./wheels/conformance_probe-1.0.tar.gz\n",
             "wheels/more.txt": (
                 f"./{samples.wheel_name('conformance-deep')}\n./{samples.wheel_name('conformance-local')}\n"
                 "-c constraints.txt\n"
@@ -220,7 +220,8 @@ def _private(workshop: Workshop) -> Image:
     spec = workshop.spec(
         "private",
         packages=[
-            "conformance-private==1.0", "conformance-extra==1.0", str(folder / "conformance_probe-1.0.tar.gz"),
+            "conformance-private==1.0", "conformance-extra==1.0",
+            str(folder / "conformance_probe-1.0.tar.gz"),
         ],
         pip_index=f"http://me:{PASSWORD}@{main}/simple",
         pip_extra_index_url=[f"http://{more}/simple"],

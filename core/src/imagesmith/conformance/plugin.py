@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -22,7 +23,7 @@ class BuilderConformance:
     """The catalogue as tests of one builder::
 
         class TestMine(BuilderConformance):
-            @pytest.fixture(scope="class")
+            @pytest.fixture
             def builder(self):
                 return "mine"  # an installed one, or what makes one: MyBuilder
 
@@ -40,21 +41,35 @@ class BuilderConformance:
         refuse_unknown(cls.expected_failures)
         selected([Tier(tier) for tier in cls.tiers], cls.only)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def builder(self) -> str | Factory:
-        """The builder's name, or what makes it of an ``Environment``."""
+        """The builder's name, or what makes it of an ``Environment``. Asked once."""
         raise NotImplementedError(f"{type(self).__name__} must define the fixture 'builder'")
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def environment(self) -> Mapping[str, str] | None:
         """Environment variables of the live tier (engine, base image, registry); None: this process's."""
         return None
 
     @pytest.fixture(scope="class")
-    def subject(self, builder: str | Factory, environment: Mapping[str, str] | None) -> Iterator[Subject]:
+    @classmethod
+    def subjects(cls) -> Iterator[tuple[ExitStack, list[Subject]]]:
+        """The one that is opened for this class, once it is."""
+        with ExitStack() as stack:
+            yield stack, []
+
+    @pytest.fixture
+    def subject(
+        self,
+        request: pytest.FixtureRequest,
+        subjects: tuple[ExitStack, list[Subject]],
+    ) -> Subject:
         """What the checks are made on; images that several of them look at are built once."""
-        with open_subject(builder, env=environment) as subject:
-            yield subject
+        stack, opened = subjects
+        if not opened:
+            given = request.getfixturevalue("builder"), request.getfixturevalue("environment")
+            opened.append(stack.enter_context(open_subject(given[0], env=given[1])))
+        return opened[0]
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:

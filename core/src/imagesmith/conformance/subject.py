@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from imagesmith import sources
+from imagesmith import conda_environments, sources
 from imagesmith._frozen import FrozenMap
 from imagesmith.builder import (
     BaseImage,
@@ -27,6 +27,7 @@ from imagesmith.builder import (
 from imagesmith.conformance import samples
 from imagesmith.errors import ImagesmithError
 from imagesmith.plugins import Plugins
+from imagesmith.settings import Settings
 from imagesmith.testing import FakeBuilder, RecordingRunner
 
 if TYPE_CHECKING:
@@ -144,13 +145,15 @@ class Subject:
         """
         spec = spec if spec.root is not None else spec.replace(root=self.project)
         files = sources.stage(spec, self.path("staged") / "staged") if staged else sources.listed(spec)
+        base = BaseImage(str(spec.base_image or samples.REFERENCE), digest, config)
         return BuildRequest(
             spec=spec,
             platform=spec.platforms[0],
-            base=BaseImage(str(spec.base_image or samples.REFERENCE), digest, config),
+            base=base,
             destination=self.destination(),
             staged=files,
             secrets=files.secrets,
+            conda=conda_environments.shown(spec, self.builder, base, Settings()),
         )
 
     def plan(self, of: ImageSpec | BuildRequest, *, builder: Builder | None = None) -> BuildPlan:

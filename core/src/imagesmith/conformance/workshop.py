@@ -86,6 +86,11 @@ class Image:
         assert found is not None, "the package that tells what the install step saw is not installed"
         return found
 
+    def history(self) -> str:
+        """What the engine tells of how it was made."""
+        assert self.inside  # some engines tell the history only of what has run
+        return self.engine.history(self.name)
+
     def run(self, argv: list[str] | tuple[str, ...] = (), **options: Any) -> str:
         """Run a container of it; its standard output."""
         return self.engine.run(self.name, argv, **options)

@@ -87,7 +87,7 @@ def history(subject: Subject) -> None:
     image = rich(subject)
     log = image.result.log
     places = {
-        "the history": subject.workshop().engine.history(image.name),
+        "the history": image.history(),
         "the log": log.read_text(encoding="utf-8", errors="replace") if log else "",
         "an event": repr(image.events),
         "a label": json.dumps(image.labels, ensure_ascii=False),

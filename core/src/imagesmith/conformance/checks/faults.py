@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from imagesmith.builder import Feature
 from imagesmith.conformance._catalogue import Skipped, Tier, check
-from imagesmith.errors import BaseImageError, BuilderNotReady, BuildFailed, EngineError, StoreError
+from imagesmith.errors import (
+    BaseImageError,
+    BuilderNotReady,
+    BuildFailed,
+    EngineError,
+    ImagesmithError,
+    StoreError,
+)
 from imagesmith.events import StepLog
 
 if TYPE_CHECKING:
@@ -147,6 +154,8 @@ def interrupt(subject: Subject) -> None:
             workshop.build(spec, report=report)
         except KeyboardInterrupt:
             visible = True
+        except ImagesmithError as error:
+            raise AssertionError(f"the interrupt became {type(error).__name__}: {error}") from error
         finally:
             over.set()
             once.acquire(blocking=False)

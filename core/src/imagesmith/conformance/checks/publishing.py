@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesmith.builder import Feature
@@ -198,9 +200,7 @@ def refused(subject: Subject) -> None:
     registry = workshop.setting("PRIVATE_REGISTRY")
     host = registry.partition("/")[0]
     file = workshop.path("login") / "registries.json"
-    import json  # noqa: PLC0415
-
-    known = json.loads(open(workshop.setting("PRIVATE_CONFIG"), encoding="utf-8").read())  # noqa: PTH123, SIM115
+    known = json.loads(Path(workshop.setting("PRIVATE_CONFIG")).read_text(encoding="utf-8"))
     known["auths"] = {host: {"username": "conformance", "password": "hunter2-wrong"}}
     file.write_text(json.dumps(known), encoding="utf-8")
     spec = workshop.spec("refused", registry=registry, registry_config=file)

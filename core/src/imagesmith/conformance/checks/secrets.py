@@ -36,7 +36,7 @@ def told(subject: Subject) -> None:
     log = image.result.log
     places = {
         "a label": json.dumps(image.labels),
-        "the history": subject.workshop().engine.history(image.name),
+        "the history": image.history(),
         "the log": log.read_text(encoding="utf-8", errors="replace") if log else "",
         "an event": repr(image.events),
         "the reference": image.name,
