@@ -190,7 +190,9 @@ def test_where_the_image_goes() -> None:
     )
     assert "compression=gzip,force-compression=true" in output(registry, in_engine=False, compression="gzip")
     assert output(registry) == "type=image,name=imagesmith-build:f,compression=zstd,oci-mediatypes=true"
-    assert output(LocalEngine("x:staging")) == "type=image,name=x:staging,oci-mediatypes=true"
+    assert (
+        output(LocalEngine("x:staging")) == "type=image,name=x:staging,compression=zstd,oci-mediatypes=true"
+    )
     assert output(LocalEngine("x:staging"), in_engine=False).startswith("type=docker,")
 
 

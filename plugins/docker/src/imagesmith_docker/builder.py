@@ -51,6 +51,7 @@ class DockerBuilder:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
+        self._known: dict[str | None, client.BuilderFacts] = {}
 
     def ready(self) -> Readiness:
         """The docker client, buildx, and an answer from the builder in use."""
@@ -63,6 +64,7 @@ class DockerBuilder:
         try:
             details.append(f"buildx: {client.buildx_version(runner, env, Path(tempfile.gettempdir()))}")
             facts = client.inspect(runner, env, Path(tempfile.gettempdir()), options.builder)
+            self._known = {options.builder: facts}
         except BuilderNotReady as error:
             # of the engine itself the core can tell more
             found = engine.probe(env) if "Docker daemon" in error.message else engine.Probe()
@@ -98,11 +100,12 @@ class DockerBuilder:
 
         options, _ = self._options(request)
         rendered = render(request, options.compression)
+        tools = Path("…/tools") if rendered.lends_tools else None
         return BuildPlan(
             builder=self.name,
             request=request,
             files={"Dockerfile": rendered.dockerfile, **rendered.scripts},
-            commands=(Command(tuple(build_argv(request, options, Path("…")))),),
+            commands=(Command(tuple(build_argv(request, options, Path("…"), tools=tools))),),
             contributed=rendered.contributed,
             steps=tuple(step.name for step in rendered.steps),
         )
@@ -112,7 +115,7 @@ class DockerBuilder:
         from imagesmith_docker.run import Run  # noqa: PLC0415 - a build that is reused needs none of it
 
         options, _ = self._options(plan.request)
-        return Run(self._environment, options, plan, report).build()
+        return Run(self._environment, options, plan, report, self._known.get(options.builder)).build()
 
     def _options(self, request: BuildRequest) -> tuple[Options, dict[str, str]]:
         return parse(request.spec.builder_options, request.options)

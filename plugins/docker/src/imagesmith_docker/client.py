@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from imagesmith import BuilderNotReady, RegistryFacts, Runner, ToolMissing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["BuilderFacts", "buildx_version", "inspect", "private_config"]
+__all__ = ["BuilderFacts", "buildx_version", "inspect", "lent_tools", "private_config"]
 
 OLDEST_BUILDX = (0, 13)
 """The first one that tells its progress as JSON."""
@@ -142,13 +143,28 @@ def private_config(
     }
 
 
-def lend_uv(folder: Path) -> None:
-    """Put the uv of this installation into ``folder``, where it can run in a linux image."""
+def lent_tools(cache: Path) -> Path:
+    """A folder that holds the uv of this installation, where it can run in a linux image, and else nothing.
+
+    It is made once and stays where it is: engines then know it, and need not be sent it again.
+    """
+    import importlib.metadata  # noqa: PLC0415
     import platform  # noqa: PLC0415
 
-    folder.mkdir()
     if platform.system() != "Linux":
-        return
-    import uv  # noqa: PLC0415
+        folder = cache / "no-tools"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder = cache / f"tools-uv-{importlib.metadata.version('uv')}-{platform.machine()}"
+    if not folder.is_dir():
+        import uv  # noqa: PLC0415
 
-    shutil.copy2(uv.find_uv_bin(), folder / "uv")
+        cache.mkdir(parents=True, exist_ok=True)
+        half = Path(tempfile.mkdtemp(prefix="tools-", dir=cache))
+        half.chmod(0o755)
+        shutil.copy2(uv.find_uv_bin(), half / "uv")
+        try:
+            half.rename(folder)
+        except OSError:  # another build was quicker
+            shutil.rmtree(half)
+    return folder

@@ -21,10 +21,12 @@ from imagesmith_docker.quoting import exec_form, place
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONTEXT", "RUNTIME", "Rendered", "Step", "render", "secret_id", "secret_targets"]
+__all__ = ["CONTEXT", "RUNTIME", "TOOLS", "Rendered", "Step", "render", "secret_id", "secret_targets"]
 
 CONTEXT = "imagesmith"
 """The named build context that holds the scripts; the main one is what the core staged."""
+TOOLS = "imagesmith-tools"
+"""The one that holds uv."""
 RUNTIME = "/opt/imagesmith"
 
 
@@ -45,6 +47,11 @@ class Rendered:
     scripts: Mapping[str, str]
     steps: tuple[Step, ...]
     contributed: Contribution
+
+    @property
+    def lends_tools(self) -> bool:
+        """Whether the context of that name is needed."""
+        return f"from={TOOLS}," in self.dockerfile
 
 
 def render(request: BuildRequest, compressed: str | None = None) -> Rendered:
@@ -146,7 +153,8 @@ def _packages(page: _Page, request: BuildRequest, chosen: Installer) -> None:
     mounts.append(_cache(request, "pip", f"{MOUNT}/cache/pip", locked=False))
     if chosen.uv:
         mounts.append(_cache(request, "uv", f"{MOUNT}/cache/uv", locked=False))
-        mounts += (_bind(each, each, f"from={CONTEXT}") for each in ("tools", SETTINGS))
+        mounts.append(f"type=bind,from={TOOLS},target={MOUNT}/tools")
+        mounts.append(_bind(SETTINGS, SETTINGS, f"from={CONTEXT}"))
         page.files[f"{CONTEXT}/{SETTINGS}"] = Path(pip_settings.__file__).read_text(encoding="utf-8")
     for name, target in secret_targets(request).items():
         mounts.append(f"type=secret,id={secret_id(name)},required=true,target={target}")

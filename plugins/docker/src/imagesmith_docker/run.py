@@ -27,7 +27,7 @@ from imagesmith_docker import client
 from imagesmith_docker.failures import explain
 from imagesmith_docker.layout import take_over
 from imagesmith_docker.progress import Progress
-from imagesmith_docker.render import CONTEXT, render, secret_id, secret_targets
+from imagesmith_docker.render import CONTEXT, TOOLS, render, secret_id, secret_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +48,8 @@ class Run:
     options: Options
     plan: BuildPlan
     report: Reporter
+    facts: client.BuilderFacts | None = None
+    """of the builder in use, where they are known"""
 
     @property
     def request(self) -> BuildRequest:
@@ -68,16 +70,18 @@ class Run:
         with tempfile.TemporaryDirectory(prefix="docker-", dir=staged.parent) as name:
             folder = Path(name)
             env = self._env(folder)
-            facts = client.inspect(self.environment.runner, env, folder, self.options.builder)
+            facts = self.facts or client.inspect(self.environment.runner, env, folder, self.options.builder)
             self._check(facts)
             self._write(folder, staged)
             secrets = _redactions(self.request)
-            progress = Progress(render(self.request).steps, self.report, Redactor(secrets))
+            rendered = render(self.request)
+            progress = Progress(rendered.steps, self.report, Redactor(secrets))
             done = self.environment.runner.run(
                 build_argv(
                     self.request,
                     self.options,
                     folder,
+                    tools=client.lent_tools(self.environment.cache_dir) if rendered.lends_tools else None,
                     in_engine=facts.in_engine,
                     proxies=_proxies(self.environment.env),
                 ),
@@ -123,7 +127,6 @@ class Run:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
         (folder / CONTEXT).mkdir(exist_ok=True)
-        client.lend_uv(folder / CONTEXT / "tools")
         _context(self.request, folder).symlink_to(staged)
         secrets = {name: secret.reveal() for name, secret in self.request.secrets.items()}
         (folder / "secrets").mkdir(mode=0o700)
@@ -182,6 +185,7 @@ def build_argv(
     options: Options,
     folder: Path,
     *,
+    tools: Path | None = None,
     in_engine: bool = True,
     proxies: tuple[str, ...] = (),
 ) -> list[str]:
@@ -194,6 +198,8 @@ def build_argv(
     argv += ["--progress", "rawjson", "--metadata-file", str(folder / "metadata.json")]
     argv += ["--provenance=false", "--sbom=false", *options.arguments()]
     argv += ["--build-context", f"{CONTEXT}={folder / CONTEXT}"]
+    if tools is not None:
+        argv += ["--build-context", f"{TOOLS}={tools}"]
     for name in secret_targets(request):
         argv += ["--secret", f"id={secret_id(name)},src={folder / 'secrets' / secret_id(name)}"]
     # by name: the value is in the environment. The engine keeps these out of keys and history.
@@ -216,8 +222,11 @@ def _output(request: BuildRequest, options: Options, folder: Path, *, in_engine:
             # this one gets a name of its own, and is pushed under a lock.
             name = local_name(request, folder)
             return f"type=image,name={name},{options.compressed()},oci-mediatypes=true"
+        case LocalEngine(reference) if in_engine:
+            return f"type=image,name={reference},{options.compressed()},oci-mediatypes=true"
         case LocalEngine(reference):
-            return f"type={'image' if in_engine else 'docker'},name={reference},oci-mediatypes=true"
+            # an archive for ``docker load``, read once and on this machine
+            return f"type=docker,name={reference},compression=uncompressed,oci-mediatypes=true"
 
 
 def local_name(request: BuildRequest, folder: Path) -> str:
