@@ -193,6 +193,11 @@ class _Walk:
             raise _malformed(where, str(error)) from error
         if found.name is not None:
             self.names.add(_canonical(found.name))
+        if re.match(r"(\S+ *@ *)?git\+file:", found.text):
+            raise SourceError(
+                f"{where}: {found.text} is a repository on this machine, which a build does not see",
+                hint="name its folder as a path, or build a wheel of it",
+            )
         if found.path is None:
             return found.text
         marker = f" ; {found.marker}" if found.marker else ""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from imagesmith.spec import ImageSpec
 
 __all__ = [
-    "Locked", "Pin", "check_environments", "check_python", "git_url", "local_path", "marker_of", "parse",
-    "read_text", "with_marker",
+    "Locked", "Pin", "check_environments", "check_python", "editable_note", "git_url", "local_path",
+    "marker_of", "parse", "read_text", "with_marker",
 ]  # fmt: skip
 
 _TRUE: Final = 'python_version >= "0"'
@@ -115,6 +115,11 @@ def git_url(url: str, commit: str, subdirectory: str | None) -> str:
     """The address of a commit as installers read it; ``user@host:path`` becomes a URL."""
     address = re.sub(r"^([^@/:]+@[^:/]+):(?!//)", r"ssh://\1/", url).removeprefix("git+")
     return f"git+{address}@{commit}" + (f"#subdirectory={subdirectory}" if subdirectory else "")
+
+
+def editable_note(path: str, shown: str) -> str:
+    """What to tell of an editable install: its folder is not there any more when the image runs."""
+    return f"{shown}: {path} is installed as a regular package, not an editable one"
 
 
 def local_path(path: str) -> str:

@@ -9,6 +9,7 @@ from imagesmith.locks.pins import (
     Locked,
     Pin,
     check_python,
+    editable_note,
     git_url,
     local_path,
     marker_of,
@@ -40,7 +41,7 @@ def read_poetry(text: str, shown: str, spec: ImageSpec) -> Locked:
             hint=f"export it and name that file: {_EXPORT}",
         )
     check_python(metadata.get("python-versions"), shown, spec)
-    pins = []
+    pins, notes = [], []
     for package in packages:
         if "main" not in package["groups"]:
             continue
@@ -50,10 +51,12 @@ def read_poetry(text: str, shown: str, spec: ImageSpec) -> Locked:
         left = marker_of(package["name"], marker, shown)
         if left is False:
             continue
+        if package.get("develop"):
+            notes.append(editable_note(package["source"]["url"], shown))
         requirement, hashed = _requirement(package, shown)
         hashes = sorted({file["hash"] for file in package.get("files", ())}) if hashed else ()
         pins.append(Pin(with_marker(requirement, left if isinstance(left, str) else None), tuple(hashes)))
-    return Locked(tuple(pins), text)
+    return Locked(tuple(pins), text, tuple(notes))
 
 
 def _requirement(package: dict[str, Any], shown: str) -> tuple[str, bool]:

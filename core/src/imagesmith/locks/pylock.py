@@ -12,6 +12,7 @@ from imagesmith.locks.pins import (
     Pin,
     check_environments,
     check_python,
+    editable_note,
     git_url,
     local_path,
     marker_of,
@@ -46,6 +47,8 @@ def read_pylock(text: str, shown: str, spec: ImageSpec) -> Locked:
                 "its files come with source_root or copy"
             )
             continue
+        if package.directory is not None and package.directory.editable:
+            notes.append(editable_note(package.directory.path, shown))
         requirement, hashes = _pinned(package, shown)
         pins.append(Pin(with_marker(requirement, left if isinstance(left, str) else None), hashes))
     return Locked(tuple(pins), text, tuple(notes))

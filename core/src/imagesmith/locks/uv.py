@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from imagesmith import _requirement_lines as grammar
 from imagesmith._urls import strip_credentials
 from imagesmith.errors import SourceError
-from imagesmith.locks.pins import Locked, Pin, check_python, read_text
+from imagesmith.locks.pins import Locked, Pin, check_python, editable_note, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,10 +47,7 @@ def read_uv(file: Path, text: str, shown: str, spec: ImageSpec) -> Locked:
     basis = f"{text}\0{read_text(project, shown)}"
     exported = _export(file.parent, shown)
     editable = re.compile(r"^-e (?=(\S+))", re.MULTILINE)
-    notes = [
-        f"{shown}: {path} is installed as a regular package, not an editable one"
-        for path in editable.findall(exported)
-    ]
+    notes = [editable_note(path, shown) for path in editable.findall(exported)]
     pins = [
         Pin(line.requirement, tuple(value for name, value in line.options if name == "--hash" and value))
         for line in grammar.lines(editable.sub("", exported))
