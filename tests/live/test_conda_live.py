@@ -49,9 +49,9 @@ def variables(forge: Path) -> dict[str, str]:
     return {"IMAGESMITH_CONDA_FORGE": f"file://{forge}"}
 
 
-@pytest.fixture(scope="session")
-def builder() -> str:
-    return "envd"
+@pytest.fixture(scope="session", params=["envd", "docker"])
+def builder(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -61,11 +61,11 @@ def served(private: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def spec(served: str, tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
+def spec(builder: str, served: str, tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
     source = tmp_path_factory.mktemp("conda-source")
     (source / "app.py").write_text("print('one')\n")
     return ImageSpec(
-        name="condaful",
+        name=f"condaful-{builder}",
         conda_packages=["greet", "tool"],
         conda_channels=[f"http://{LOGIN}@{served}/channel"],
         packages=["six==1.16.0"],
@@ -77,7 +77,8 @@ def spec(served: str, tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
 
 
 @pytest.fixture(scope="session")
-def events() -> list[Any]:
+def events(builder: str) -> list[Any]:
+    """Of this builder's build."""
     return []
 
 
@@ -182,7 +183,7 @@ def test_a_token_in_the_channel(
     events: list[Any] = []
     with channel.serve(private, token=TOKEN) as address:
         spec = ImageSpec(
-            name="tokened",
+            name=f"tokened-{builder}",
             conda_packages=["extra"],
             conda_channels=[f"http://{address}/t/{TOKEN}/channel"],
             python_version=MINOR,
@@ -224,14 +225,14 @@ def test_a_base_with_another_python_gets_the_one_asked_for(
     make: Build, engine: Engine, rig: Rig, variables: dict[str, str], builder: str
 ) -> None:
     base = getattr(rig.images, OTHER_BASE[MINOR])
-    spec = ImageSpec(name="otherpython", base_image=base, python_version=MINOR, packages=["six"])
+    spec = ImageSpec(name=f"otherpython-{builder}", base_image=base, python_version=MINOR, packages=["six"])
     result = make(spec, builder=builder, variables=variables)
     code = "import six, sys; print(sys.version_info[:2], sys.prefix)"
     options = ("--entrypoint", "python")
     major, minor = MINOR.split(".")
     want = f"({major}, {minor}) /opt/conda\n"
     assert engine.run(result.reference, "-c", code, options=options) == want
-    upper = ImageSpec(name="above", base_image=spec, python_version=MINOR, packages=["idna"])
+    upper = ImageSpec(name=f"above-{builder}", base_image=spec, python_version=MINOR, packages=["idna"])
     again = make(upper, builder=builder, variables=variables)
     assert again.conda == (), "its base says which python it has"
     code = "import six, idna; print('ok')"
@@ -242,7 +243,7 @@ def test_a_base_that_says_nothing(
     make: Build, engine: Engine, rig: Rig, variables: dict[str, str], builder: str
 ) -> None:
     spec = ImageSpec(
-        name="bareconda",
+        name=f"bareconda-{builder}",
         base_image=rig.images.debian,
         conda_packages=["greet", f"python={MINOR}"],
         user="1234",

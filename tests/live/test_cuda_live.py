@@ -50,6 +50,6 @@ def test_a_version_without_an_image_there(make: Build, variables: dict[str, str]
         make(ImageSpec(name="nocuda", cuda="11.8"), builder=builder, variables=variables)
 
 
-@pytest.fixture(scope="module")
-def builder() -> str:
-    return "envd"
+@pytest.fixture(scope="module", params=["envd", "docker"])
+def builder(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

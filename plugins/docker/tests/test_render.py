@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugins.docker.tests.cases import DEBIAN, request, requirements
 
-from imagesmith import BuildRequest, ImageSpec, LocalEngine, RegistryRepository, Secret
+from imagesmith import (
+    BuildRequest,
+    CondaPackage,
+    CondaTree,
+    ImageSpec,
+    LocalEngine,
+    RegistryRepository,
+    Secret,
+)
 from imagesmith_docker import pip_settings
 from imagesmith_docker.options import Options
 from imagesmith_docker.render import Rendered, render, secret_id
@@ -42,6 +51,14 @@ CASES = {
     "nothing": request(ImageSpec()),
     "python": request(SPEC, requirements("numpy", "x[a]>=1; python_version < '3.13'", has_source=True)),
     "debian": request(ImageSpec(python_version="3.12", packages=["six"]), requirements("six"), DEBIAN),
+    "conda": replace(
+        request(ImageSpec(conda_packages=["numpy"], packages=["six"]), requirements("six"), DEBIAN),
+        conda=CondaTree(
+            ("numpy",),
+            ("conda-forge",),
+            (CondaPackage("python", "3.11.9", "0", "https://x/python.conda", "00", 1),),
+        ),
+    ),
     "pip": request(
         ImageSpec(packages=["six"], pip_extra_args=["--user"]), requirements("six --hash=sha256:00")
     ),

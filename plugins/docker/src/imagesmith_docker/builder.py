@@ -19,7 +19,6 @@ from imagesmith import (
     Reporter,
     Support,
     engine,
-    python_mismatch,
 )
 from imagesmith_docker import __version__, client
 from imagesmith_docker.options import Options, parse
@@ -29,17 +28,7 @@ from imagesmith_docker.render import render
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FULL, NOT_YET = Support.FULL, Support.NOT_YET
-
-FEATURES: Mapping[Feature, Support] = MappingProxyType(
-    dict.fromkeys(Feature, FULL)
-    | {
-        Feature.CONDA_PACKAGES: NOT_YET,
-        Feature.CONDA_CHANNELS: NOT_YET,
-        Feature.CUDA: NOT_YET,
-        Feature.CUDNN: NOT_YET,
-    }
-)
+FEATURES: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(Feature, Support.FULL))
 
 
 class DockerBuilder:
@@ -83,10 +72,8 @@ class DockerBuilder:
         return Readiness(True, tuple(details))
 
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
-        """Options that are none, a python that the base does not have, paths that cannot be mounted."""
+        """Options that are none, paths that cannot be mounted."""
         _, reasons = self._options(request)
-        if mismatch := python_mismatch(request.base, request.spec.python_version):
-            reasons["python_version"] = f"{mismatch}; installing another one is not yet supported"
         for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
             if not can_mount_at(target):
                 reasons[f"pip_secret_mounts[{number}]"] = (

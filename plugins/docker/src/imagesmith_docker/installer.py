@@ -11,13 +11,13 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagesmith import BuildRequest, index_options, scripts, stated_python
+from imagesmith import BuildRequest, Contribution, index_options, scripts, stated_python
 from imagesmith_docker.pip_settings import OWN_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["MOUNT", "SETTINGS", "Installer", "installer", "needs_environment"]
+__all__ = ["MOUNT", "SETTINGS", "Installer", "contribution", "installer", "needs_environment"]
 
 MOUNT = "/run/imagesmith"
 """All that a step borrows stands below this folder; nothing of it stays in the image."""
@@ -82,7 +82,14 @@ class _Arguments(NamedTuple):
 def needs_environment(request: BuildRequest) -> bool:
     """A base that states its python is used as it is. Any other may have ``python3`` only, or an
     externally managed one: a virtual environment answers for both."""
-    return stated_python(request.base) is None
+    return request.conda is None and stated_python(request.base) is None
+
+
+def contribution(request: BuildRequest) -> Contribution:
+    """Where the image's python is, when it is not the base's own."""
+    if request.conda is not None:
+        return request.conda.contribution
+    return Contribution(path=(f"{scripts.VENV}/bin",)) if needs_environment(request) else Contribution()
 
 
 def installer(request: BuildRequest) -> Installer:
@@ -90,7 +97,8 @@ def installer(request: BuildRequest) -> Installer:
     spec, texts = request.spec, request.staged.texts
     arguments = _translated(spec.pip_extra_args)
     reason = _reason(request, arguments)
-    python = f"{scripts.VENV}/bin/python" if needs_environment(request) else '"$(command -v python)"'
+    own = contribution(request).path
+    python = f"{own[0]}/python" if own else '"$(command -v python)"'
     lines = [f"python={python}", *_salt(texts), f"cd {MOUNT}/requirements"]
     if "pip.conf" in request.secrets:
         lines.append(f"export PIP_CONFIG_FILE={MOUNT}/secrets/pip.conf")
@@ -117,7 +125,7 @@ def _reason(request: BuildRequest, arguments: _Arguments | None) -> str:
         return "an argument of pip_extra_args is pip's own"
     if any(_PIP_ONLY_LINES.search(text) for text in request.staged.texts.values()):
         return "a line of the requirements is pip's own"
-    stated = stated_python(request.base)
+    stated = stated_python(request.base) if request.conda is None else request.conda.python
     if stated is not None and _version(stated) < _OLDEST_PYTHON:
         return f"python {stated} is too old for uv"
     return ""

@@ -13,18 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesmith import BuildRequest, Contribution, scripts
+from imagesmith import BuildRequest, CondaTree, Contribution, conda_check, scripts
 from imagesmith_docker import pip_settings
-from imagesmith_docker.installer import MOUNT, SETTINGS, Installer, installer, needs_environment
+from imagesmith_docker.installer import MOUNT, SETTINGS, Installer, contribution, installer, needs_environment
 from imagesmith_docker.quoting import exec_form, place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONTEXT", "RUNTIME", "TOOLS", "Rendered", "Step", "render", "secret_id", "secret_targets"]
+__all__ = [
+    "CONDA",
+    "CONTEXT",
+    "RUNTIME",
+    "TOOLS",
+    "Rendered",
+    "Step",
+    "render",
+    "secret_id",
+    "secret_targets",
+]
 
 CONTEXT = "imagesmith"
 """The named build context that holds the scripts; the main one is what the core staged."""
+CONDA = "imagesmith-conda"
+"""The one that holds a conda environment."""
 TOOLS = "imagesmith-tools"
 """The one that holds uv."""
 RUNTIME = "/opt/imagesmith"
@@ -56,11 +68,12 @@ class Rendered:
 
 def render(request: BuildRequest, compressed: str | None = None) -> Rendered:
     """The whole build as text. ``compressed``: how its layers have to be, where that is said."""
-    needs = needs_environment(request)
-    contributed = Contribution(path=(f"{scripts.VENV}/bin",)) if needs else Contribution()
+    contributed = contribution(request)
     page = _Page()
     _apt(page, request)
-    if needs:
+    if request.conda is not None:
+        _conda(page, request.conda)
+    elif needs_environment(request):
         _python(page, request)
     if request.staged.has_requirements:
         _packages(page, request, installer(request))
@@ -138,6 +151,13 @@ def _apt(page: _Page, request: BuildRequest) -> None:
         _cache(request, "apt-lists", "/var/lib/apt/lists", locked=True),
         f"type=bind,from={CONTEXT},source=keep,target=/etc/apt/apt.conf.d/docker-clean",
     )
+
+
+def _conda(page: _Page, tree: CondaTree) -> None:
+    """The environment as a layer of its own, which a change of what lies below does not copy again."""
+    line = f"COPY --link --from={CONDA} {exec_form('/', tree.PREFIX + '/')}"
+    page.steps.append(Step(f"COPY --link --from={CONDA} ", f"conda files: {tree.PREFIX}", line))
+    page.run("conda", f"conda: {len(tree.packages)} packages in {tree.PREFIX}", conda_check(tree))
 
 
 def _python(page: _Page, request: BuildRequest) -> None:

@@ -27,7 +27,7 @@ from imagesmith_docker import client
 from imagesmith_docker.failures import explain
 from imagesmith_docker.layout import take_over
 from imagesmith_docker.progress import Progress
-from imagesmith_docker.render import CONTEXT, TOOLS, render, secret_id, secret_targets
+from imagesmith_docker.render import CONDA, CONTEXT, TOOLS, render, secret_id, secret_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +127,10 @@ class Run:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
         (folder / CONTEXT).mkdir(exist_ok=True)
-        _context(self.request, folder).symlink_to(staged)
+        _link(self.request, folder, "context").symlink_to(staged)
+        conda = self.request.conda
+        if conda is not None and conda.folder is not None:
+            _link(self.request, folder, CONDA).symlink_to(conda.folder)
         secrets = {name: secret.reveal() for name, secret in self.request.secrets.items()}
         (folder / "secrets").mkdir(mode=0o700)
         for name, value in secrets.items():
@@ -198,6 +201,8 @@ def build_argv(
     argv += ["--progress", "rawjson", "--metadata-file", str(folder / "metadata.json")]
     argv += ["--provenance=false", "--sbom=false", *options.arguments()]
     argv += ["--build-context", f"{CONTEXT}={folder / CONTEXT}"]
+    if request.conda is not None:
+        argv += ["--build-context", f"{CONDA}={_link(request, folder, CONDA)}"]
     if tools is not None:
         argv += ["--build-context", f"{TOOLS}={tools}"]
     for name in secret_targets(request):
@@ -206,7 +211,7 @@ def build_argv(
     for name in proxies:
         argv += ["--build-arg", name]
     output = _output(request, options, folder, in_engine=in_engine)
-    return [*argv, "--output", output, str(_context(request, folder))]
+    return [*argv, "--output", output, str(_link(request, folder, "context"))]
 
 
 def _output(request: BuildRequest, options: Options, folder: Path, *, in_engine: bool) -> str:
@@ -236,8 +241,9 @@ def local_name(request: BuildRequest, folder: Path) -> str:
     return f"imagesmith-build:{folder.name.lower().replace('…', 'x')}"
 
 
-def _context(request: BuildRequest, folder: Path) -> Path:
-    return folder / f"context-{request.spec.name.replace('/', '-')}"
+def _link(request: BuildRequest, folder: Path, use: str) -> Path:
+    """What a folder of the core's is called in the command line."""
+    return folder / f"{use}-{request.spec.name.replace('/', '-')}"
 
 
 def _proxies(env: Mapping[str, str]) -> tuple[str, ...]:
