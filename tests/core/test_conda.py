@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,8 @@ from imagesmith import (
     BaseImageError,
     ChannelError,
     CondaError,
+    CondaPackage,
+    CondaTree,
     CondaUnsolvable,
     ImageSpec,
     Message,
@@ -31,6 +34,7 @@ from imagesmith import (
     StepDone,
     StepLog,
     StepStarted,
+    conda_check,
     silent,
 )
 from imagesmith import conda_channels as channels
@@ -434,3 +438,31 @@ def test_a_reporter_that_fails_ends_it(here: Settings, tmp_path: Path) -> None:
         lock = found(GREET, there)
         with pytest.raises(KeyboardInterrupt):
             lay_out(placed(lock, tmp_path / "tree"), stop)
+
+
+# the check in the image
+
+
+def checked(tree: CondaTree, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run it as if the folder were the environment's place."""
+    script = conda_check(tree).replace(tree.PREFIX, str(folder))
+    return subprocess.run(["sh", "-eu", "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_the_check_in_the_image(tmp_path: Path) -> None:
+    own = ".".join(map(str, sys.version_info[:3]))
+    tree = CondaTree((), (), (CondaPackage("python", own, "0", "", "", 0),))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "conda-meta").mkdir()
+    (tmp_path / "conda-meta/python.json").touch()
+    python = tmp_path / "bin/python"
+    assert "does not run in the base image" in checked(tree, tmp_path).stderr
+    python.symlink_to(sys.executable)
+    done = checked(tree, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    other = CondaTree((), (), (CondaPackage("python", "3.1.4", "0", "", "", 0),))
+    assert f"is {own}, not 3.1.4" in checked(other, tmp_path).stderr
+    (tmp_path / "conda-meta/theirs.json").touch()
+    done = checked(tree, tmp_path)
+    assert done.returncode == 1
+    assert "an environment of its own" in done.stderr

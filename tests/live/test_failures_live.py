@@ -95,11 +95,6 @@ def test_a_platform_the_base_lacks_is_refused(make: Build) -> None:
         make(ImageSpec(name="noplatform", python_version="3.11", platform="linux/s390x"))
 
 
-def test_a_python_the_base_states_otherwise_is_refused(make: Build, rig: Rig) -> None:
-    with pytest.raises(FeatureUnsupported, match=r"carries python 3\.11.* asks for 3\.13"):
-        make(ImageSpec(name="mismatch", base_image=rig.images.python311, python_version="3.13"))
-
-
 def test_a_python_the_base_does_not_state_is_checked_in_the_build(
     make: Build, engine: Engine, rig: Rig
 ) -> None:
@@ -112,6 +107,7 @@ def test_a_python_the_base_does_not_state_is_checked_in_the_build(
 def test_a_base_without_python(make: Build, engine: Engine, rig: Rig) -> None:
     error = failing(make, engine, ImageSpec(name="bare", base_image=rig.images.bare, packages=["six"]))
     assert "has no python3" in error.message
+    assert "conda_packages=['python']" in str(error.hint)
 
 
 def test_a_user_that_is_not_in_the_base(make: Build, engine: Engine) -> None:
@@ -120,11 +116,9 @@ def test_a_user_that_is_not_in_the_base(make: Build, engine: Engine) -> None:
 
 
 def test_what_envd_cannot_do_is_refused_before_any_work(make: Build) -> None:
-    with pytest.raises(
-        FeatureUnsupported, match="cannot honour 'builder_options', 'conda_packages'"
-    ) as caught:
-        make(ImageSpec(name="refused", conda_packages=["numpy"], builder_options={"x": "y"}))
-    assert set(caught.value.fields) == {"conda_packages", "builder_options"}
+    with pytest.raises(FeatureUnsupported, match="cannot honour 'builder_options'") as caught:
+        make(ImageSpec(name="refused", packages=["numpy"], builder_options={"x": "y"}))
+    assert set(caught.value.fields) == {"builder_options"}
 
 
 def test_no_docker(make: Build, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ _HINTS = (
     (r"bash.*(not found|no such file)|exec.*bash", "the builder needs bash in the base image"),
     (r'exec: "/bin/sh"|/bin/sh.*no such file', "the builder needs a shell, /bin/sh, in the base image"),
     (r"exec format error", "the engine cannot run this platform: install QEMU's binfmt handlers there"),
+    (r"the base image (?:has no python3|carries python)",
+     "say conda_packages=['python'] to get a python of the requested version, or choose a base that has it"),
     (r"invalid user", "the user is not in the base image: create it in the base, or name a numeric uid"),
 )  # fmt: skip
 

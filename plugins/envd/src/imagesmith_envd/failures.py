@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from imagesmith import BuilderNotReady, BuildFailed, ImagesmithError
+from imagesmith import BuilderNotReady, BuildFailed, ImagesmithError, hints
 
 if TYPE_CHECKING:
     from imagesmith_envd.output import Progress
@@ -15,20 +15,6 @@ __all__ = ["explain"]
 _EXIT = re.compile(r"exit code: (\d+)")
 _FATAL = re.compile(r'error="(.*)"$')
 
-_HINTS = (
-    (r"No matching distribution found for (\S+)", "no such package or version for this python: {0}"),
-    (r"Unable to locate package (\S+)", "the base's package lists do not have {0}: check its name"),
-    (r"has no installation candidate", "the base's package lists have no version of it"),
-    (r"No space left on device|disk quota exceeded", "the engine's disk is full: see docker system df"),
-    (r"Could not resolve|failure in name resolution|Network is unreachable|Failed to establish",
-     "the build has no network, or the host's name is wrong: check the index, the mirror or the proxy"),
-    (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
-     "the base does not trust the server's certificate: use a base that has your CA"),
-    (r"THESE PACKAGES DO NOT MATCH THE HASHES", "a hash in the requirements is not the file's"),
-    (r"ResolutionImpossible|conflicting dependencies", "the requirements contradict each other"),
-    (r"bash.*(not found|no such file)|exec.*bash", "envd needs bash in the base image"),
-    (r"invalid user", "the user is not in the base image: create it in the base, or name a numeric uid"),
-)  # fmt: skip
 _ENGINE = re.compile(
     r"[Cc]annot connect to (the Docker daemon|buildkitd)|connection refused|failed to list workers"
     r"|error reading from server|transport is closing|unexpected EOF|closing transport|context canceled"
@@ -56,7 +42,7 @@ def explain(progress: Progress, returncode: int, where: str) -> ImagesmithError:
             builder="envd",
             returncode=returncode,
             tail=tail,
-            hint=_hint(text),
+            hint=hints.hint_for(text),
         )
     code = _EXIT.search(progress.error) or _EXIT.search(fatal)
     if code is None and _ENGINE.search(text):
@@ -74,7 +60,7 @@ def explain(progress: Progress, returncode: int, where: str) -> ImagesmithError:
         step=step.name,
         returncode=status,
         tail=() if own and len(tail) == 1 else tail,
-        hint=_hint(text),
+        hint=hints.hint_for(text),
     )
 
 
@@ -84,10 +70,3 @@ def _fatal(progress: Progress) -> str:
         return ""
     match = _FATAL.search(lines[-1])
     return match[1].replace('\\"', '"').replace("\\n", "\n") if match else lines[-1]
-
-
-def _hint(text: str) -> str | None:
-    for pattern, hint in _HINTS:
-        if match := re.search(pattern, text, re.IGNORECASE):
-            return hint.format(*match.groups())
-    return None
