@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("rattler", reason="the extra 'conda' is not installed")
 
-from imagesmith import BuildResult, ImageSpec, Phase, StepDone, StepStarted
+from imagesmith import BuildResult, ChannelError, CondaUnsolvable, ImageSpec, Phase, StepDone, StepStarted
 from tests.live import channel
 from tests.live.conftest import Build, Engine
 from tests.rig.state import Rig
@@ -251,3 +251,29 @@ def test_a_base_that_says_nothing(
     result = make(spec, builder=builder, variables=variables)
     assert {package.name for package in result.conda} == {"greet", "python", "tool"}
     assert engine.run(result.reference, "greet") == "greet 1.0\n"
+
+
+def test_through_a_buildkit_into_a_registry(
+    make: Build, engine: Engine, rig: Rig, variables: dict[str, str]
+) -> None:
+    spec = ImageSpec(
+        name="pushed", registry=f"{rig.registry}/conda-live", conda_packages=["greet"], python_version=MINOR
+    )
+    away = {**variables, "IMAGESMITH_ENVD_ADDRESS": rig.buildkit.tcp}
+    result = make(spec, builder="envd", variables=away, force=True)
+    assert engine.run(result.reference, "greet") == "greet 1.0\n"
+
+
+def test_what_cannot_be_solved_or_asked_builds_nothing(
+    make: Build, engine: Engine, variables: dict[str, str], builder: str
+) -> None:
+    spec = ImageSpec(name=f"unsolved-{builder}", conda_packages=["greet >=2"], python_version=MINOR)
+    events: list[Any] = []
+    with pytest.raises(CondaUnsolvable, match="No candidates were found for greet >=2"):
+        make(spec, builder=builder, variables=variables, report=events.append)
+    nowhere = spec.replace(conda_channels=[f"http://{LOGIN}@127.0.0.1:9/channel"])
+    with pytest.raises(ChannelError, match="refused") as caught:
+        make(nowhere, builder=builder, variables=variables, report=events.append)
+    assert "building" not in [event.name for event in events if isinstance(event, Phase)]
+    assert "pa%3Ass" not in repr(events) + str(caught.value)
+    assert engine.tags(spec.name) == set()

@@ -69,7 +69,7 @@ def solve(question: Question) -> list[Any]:
 def install(
     question: Question, records: Sequence[Any], folder: Path, prefix: str, say: Callable[[str], None]
 ) -> None:
-    """Lay the packages out in ``folder`` as an environment for ``prefix``; ``say`` is told of downloads.
+    """Lay the packages out in ``folder`` as an environment for ``prefix``; ``say`` is told of each that is there.
 
     Raises:
         CondaError: a package cannot be fetched, is not the one that was solved for, or cannot be written.
@@ -82,16 +82,15 @@ def install(
 
         def __init__(self) -> None:
             self.names: dict[int, str] = {}
+            self.done = 0
 
         def on_populate_cache_start(self, operation: int, package_name: str) -> int:
             self.names[operation] = package_name
             return operation
 
-        def on_download_start(self, cache_entry: int) -> int:
-            return cache_entry
-
-        def on_download_completed(self, download_idx: int) -> None:
-            lines.put(f"downloaded {self.names.get(download_idx, 'a package')}")
+        def on_populate_cache_complete(self, cache_entry: int) -> None:
+            self.done += 1
+            lines.put(f"{self.done} of {len(records)}: {self.names[cache_entry]}")
 
     async def work() -> None:
         await rattler.install(

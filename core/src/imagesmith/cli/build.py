@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,4 +120,5 @@ def _as_json(result: BuildResult) -> dict[str, Any]:
         "reused": result.reused,
         "seconds": round(result.seconds, 3),
         "log": str(result.log) if result.log else None,
+        "conda": [asdict(package) for package in result.conda],
     }
