@@ -404,6 +404,10 @@ def test_another_python_than_the_bases_is_laid_out(bench: Bench, tmp_path: Path)
     forge(bench, tmp_path)
     result = bench.build(bench.spec(python_version="3.11"))
     assert [each.version for each in result.conda] == ["3.11.9"]
+    texts = [event.text for event in bench.said if isinstance(event, Message)]
+    assert any(
+        "carries python 3.12.1, the spec asks for 3.11: another python is laid out" in text for text in texts
+    )
     assert bench.build(bench.spec(python_version="3.12")).conda == (), "the base says 3.12.1"
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from imagesmith._frozen import FrozenMap
-from imagesmith.base import python_source
+from imagesmith.base import python_mismatch, python_source
 from imagesmith.builder import Feature, Support
-from imagesmith.events import Phase
+from imagesmith.events import Message, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +76,8 @@ def solve_all(
     report(Phase("solving", ", ".join(wanted)))
     found = {}
     for platform, base in wanted.items():
+        if mismatch := python_mismatch(base, spec.python_version):
+            report(Message(f"{mismatch}: another python is laid out"))
         lock = conda.solve(spec, platform, base, settings, report)
         found[platform] = conda.placed(lock, scratch / f"conda-{platform.replace('/', '-')}")
     return Environments(FrozenMap(found))

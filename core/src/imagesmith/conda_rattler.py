@@ -69,7 +69,7 @@ def solve(question: Question) -> list[Any]:
 def install(
     question: Question, records: Sequence[Any], folder: Path, prefix: str, say: Callable[[str], None]
 ) -> None:
-    """Lay the packages out in ``folder`` as an environment for ``prefix``; ``say`` is told of each that is there.
+    """Lay the packages out in ``folder`` as an environment for ``prefix``; ``say`` is told of each.
 
     Raises:
         CondaError: a package cannot be fetched, is not the one that was solved for, or cannot be written.
