@@ -460,7 +460,7 @@ def test_pylock_repositories_archives_and_folders(tmp_path: Path) -> None:
             pylock(package("w").replace('url = "https://files.example/', 'path = "')),
             "the files of w lie on this machine (w-1-py3-none-any.whl)",
         ),
-        (pylock('name = "p"\ndirectory = {path = "gone"}'), "pylock.toml: ./gone: ./gone does not exist"),
+        (pylock('name = "p"\ndirectory = {path = "gone"}'), "pylock.toml: ./gone does not exist"),
         (pylock('name = "p"\ndirectory = {path = "../out"}'), "lies outside of"),
     ],
 )
@@ -526,6 +526,13 @@ def test_poetry_refusals_name_the_export_command(tmp_path: Path, text: str, said
     refusal = refused(tmp_path, "poetry.lock")
     assert said in refusal
     assert "poetry export --format requirements.txt --output requirements.txt" in refusal
+
+
+def test_a_poetry_lock_that_was_cut(tmp_path: Path) -> None:
+    put(tmp_path, "poetry.lock", POETRY.replace('version = "1.16.0"\n', ""))
+    assert "poetry.lock: six has no version" in refused(tmp_path, "poetry.lock")
+    put(tmp_path, "poetry.lock", POETRY.replace("sys_platform ==", "sys_platform is"))
+    assert "poetry.lock: colorama: Expected marker operator" in refused(tmp_path, "poetry.lock")
 
 
 # all of them

@@ -142,12 +142,12 @@ class _Walk:
         """The name of the requirements that a lock file gives."""
         shown_path = self._show(path)
         name = self._name("text", path, ".txt")  # an installer would see a lock file in pylock.toml
+        folder = os.path.dirname(path)  # noqa: PTH120
         locked = read_lock(path, shown_path, spec)
         bare = [pin.requirement for pin in locked.pins if not pin.hashes]
         out = []
         for pin in locked.pins:
-            where = f"{shown_path}: {strip_credentials(pin.requirement)}"
-            words = [self._requirement(pin.requirement, where, (os.path.dirname(path),))]  # noqa: PTH120
+            words = [self._requirement(pin.requirement, shown_path, (folder,))]
             # installers check the hashes of all or of none
             words += [] if bare else [f"--hash={value}" for value in pin.hashes]
             out.append(" ".join(words))
@@ -195,7 +195,7 @@ class _Walk:
             self.names.add(_canonical(found.name))
         if re.match(r"(\S+ *@ *)?git\+file:", found.text):
             raise SourceError(
-                f"{where}: {found.text} is a repository on this machine, which a build does not see",
+                f"{where}: {strip_credentials(found.text)} is a repository on this machine, which a build does not see",
                 hint="name its folder as a path, or build a wheel of it",
             )
         if found.path is None:

@@ -10,12 +10,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from imagesmith.locks.pins import Locked, Pin, read_text
-
 if TYPE_CHECKING:
+    from imagesmith.locks.pins import Locked
     from imagesmith.spec import ImageSpec
 
-__all__ = ["Locked", "Pin", "is_lock", "read_lock"]
+__all__ = ["is_lock", "read_lock"]
 
 _NAMES: Final = re.compile(r"uv\.lock|poetry\.lock|pylock(\.[^.]+)?\.toml")
 
@@ -30,9 +29,11 @@ def read_lock(path: str, shown: str, spec: ImageSpec) -> Locked:
 
     Raises SourceError when it cannot be read, is not for this image, or needs a tool that is absent.
     """
+    # not at the top: a spec without a lock file pays for none of them
+    from imagesmith.locks.pins import read_text  # noqa: PLC0415
+
     file = Path(path)
     text = read_text(file, shown)
-    # each reader is imported for its own kind only: a spec without a lock file pays for none
     if file.name == "uv.lock":
         from imagesmith.locks.uv import read_uv  # noqa: PLC0415
 

@@ -41,22 +41,32 @@ def read_poetry(text: str, shown: str, spec: ImageSpec) -> Locked:
             hint=f"export it and name that file: {_EXPORT}",
         )
     check_python(metadata.get("python-versions"), shown, spec)
-    pins, notes = [], []
+    pins: list[Pin] = []
+    notes: list[str] = []
     for package in packages:
         if "main" not in package["groups"]:
             continue
-        marker = package.get("markers")
-        if isinstance(marker, dict):
-            marker = marker.get("main")
-        left = marker_of(package["name"], marker, shown)
-        if left is False:
-            continue
+        try:
+            pins += _pin(package, shown)
+        except KeyError as error:
+            raise SourceError(
+                f"{shown}: {package.get('name', 'a package')} has no {error.args[0]}",
+                hint="write it again: poetry lock",
+            ) from error
         if package.get("develop"):
             notes.append(editable_note(package["source"]["url"], shown))
-        requirement, hashed = _requirement(package, shown)
-        hashes = sorted({file["hash"] for file in package.get("files", ())}) if hashed else ()
-        pins.append(Pin(with_marker(requirement, left if isinstance(left, str) else None), tuple(hashes)))
     return Locked(tuple(pins), text, tuple(notes))
+
+
+def _pin(package: dict[str, Any], shown: str) -> list[Pin]:
+    """Nothing when it is for an extra only."""
+    marker = package.get("markers")
+    left = marker_of(package["name"], marker.get("main") if isinstance(marker, dict) else marker, shown)
+    if left is False:
+        return []
+    requirement, hashed = _requirement(package, shown)
+    hashes = sorted({file["hash"] for file in package["files"]}) if hashed else ()
+    return [Pin(with_marker(requirement, left if isinstance(left, str) else None), tuple(hashes))]
 
 
 def _requirement(package: dict[str, Any], shown: str) -> tuple[str, bool]:

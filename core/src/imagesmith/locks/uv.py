@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from imagesmith import _requirement_lines as grammar
 from imagesmith._urls import strip_credentials
 from imagesmith.errors import SourceError
 from imagesmith.locks.pins import Locked, Pin, check_python, editable_note, read_text
@@ -22,8 +21,8 @@ __all__ = ["find_uv", "read_uv"]
 
 _EXPORT: Final = "uv export --frozen --no-dev --no-emit-project --output-file requirements.txt"
 _ARGUMENTS: Final = (
-    "export", "--frozen", "--offline", "--no-dev", "--no-emit-project", "--format", "requirements.txt",
-    "--no-header", "--no-annotate", "--no-config", "--no-cache", "--no-progress", "--color", "never",
+    "export", "--frozen", "--offline", "--no-dev", "--no-emit-project", "--no-config", "--no-cache",
+    "--no-progress", "--color", "never",
 )  # fmt: skip
 _SECONDS: Final = 60
 """it takes some hundredths"""
@@ -48,10 +47,9 @@ def read_uv(file: Path, text: str, shown: str, spec: ImageSpec) -> Locked:
     exported = _export(file.parent, shown)
     editable = re.compile(r"^-e (?=(\S+))", re.MULTILINE)
     notes = [editable_note(path, shown) for path in editable.findall(exported)]
-    pins = [
-        Pin(line.requirement, tuple(value for name, value in line.options if name == "--hash" and value))
-        for line in grammar.lines(editable.sub("", exported))
-    ]
+    text_lines = editable.sub("", exported).replace(" \\\n", "").splitlines()
+    split = [re.split(r" +--hash=", line) for line in text_lines if not re.match(r"\s*#", line)]
+    pins = [Pin(requirement, tuple(hashes)) for requirement, *hashes in split]
     return Locked(tuple(pins), basis, tuple(notes))
 
 
