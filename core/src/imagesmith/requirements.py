@@ -195,7 +195,8 @@ class _Walk:
             self.names.add(_canonical(found.name))
         if re.match(r"(\S+ *@ *)?git\+file:", found.text):
             raise SourceError(
-                f"{where}: {strip_credentials(found.text)} is a repository on this machine, which a build does not see",
+                f"{where}: {strip_credentials(found.text)} is a repository on this machine, "
+                "which a build does not see",
                 hint="name its folder as a path, or build a wheel of it",
             )
         if found.path is None:
@@ -351,7 +352,9 @@ def _local_path(value: str, where: str) -> str:
 
 
 def _has_hash(line: grammar.Line) -> bool:
-    return not line.requirement or any(name == "--hash" for name, _ in line.options)
+    """Whether a line is one that installers take among hashed ones."""
+    names = {name for name, _ in line.options}
+    return "--hash" in names or not (line.requirement or "-e" in names)
 
 
 def _without_hash(where: str, package: str, lock: str) -> SourceError:
