@@ -69,7 +69,7 @@ def close(spec: ImageSpec, root: str, forest: Forest) -> Closure | None:
         except grammar.MalformedError as error:
             raise _malformed(where, str(error).partition(": ")[2]) from error
         top += [walk.line(line, where, (root,), ()) for line in found]
-        if walk.hashed is not None and not all(_has_hash(line) for line in found):
+        if walk.hashed is not None and "--hash" not in {name for line in found for name, _ in line.options}:
             raise _without_hash(where, package, walk.hashed)
     walk.texts[ENTRY_FILE] = "".join(f"{line}\n" for line in top)
     return Closure(walk.texts, frozenset(walk.names), tuple(walk.notes), walk.bases)
@@ -349,12 +349,6 @@ def _local_path(value: str, where: str) -> str:
         return grammar.local_path(value)
     except grammar.MalformedError as error:
         raise _malformed(where, str(error)) from error
-
-
-def _has_hash(line: grammar.Line) -> bool:
-    """Whether a line is one that installers take among hashed ones."""
-    names = {name for name, _ in line.options}
-    return "--hash" in names or not (line.requirement or "-e" in names)
 
 
 def _without_hash(where: str, package: str, lock: str) -> SourceError:
