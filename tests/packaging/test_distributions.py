@@ -95,7 +95,7 @@ def test_what_is_imported_is_required(dists: dict[str, Dist], name: str) -> None
     metadata = _dist(dists, name).metadata
     optional = itertools.chain.from_iterable(metadata.get("optional-dependencies", {}).values())
     required = {Requirement(line).name.lower() for line in [*metadata["dependencies"], *optional]}
-    modules = {"pyyaml": "yaml"}  # where the two names differ
+    modules = {"pyyaml": "yaml", "py-rattler": "rattler"}  # where the two names differ
     known = {modules.get(name, name.replace("-", "_")) for name in [*required, metadata["name"]]}
     for path in (_dist(dists, name).project / "src").rglob("*.py"):
         foreign = _imported(path) - known - sys.stdlib_module_names
