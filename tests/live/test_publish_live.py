@@ -181,6 +181,8 @@ def image_bytes(engine: Engine, reference: str, folder: Path) -> bytes:
         if blob.is_file():
             raw = blob.read_bytes()
             data += raw
+            if raw[:4] == b"\x28\xb5\x2f\xfd":
+                data += subprocess.run(["zstd", "-dc"], input=raw, capture_output=True, check=True).stdout
             if raw[:2] == b"\x1f\x8b":
                 data += subprocess.run(["gzip", "-dc"], input=raw, capture_output=True, check=True).stdout
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,13 +70,9 @@ def settings(
 ) -> subprocess.CompletedProcess[str]:
     file = tmp_path / "pip.conf"
     file.write_text(config)
-    variables = {
-        "PIP_CONFIG_FILE": str(file),
-        "HOME": str(tmp_path),
-        "XDG_CONFIG_HOME": str(tmp_path / "x"),
-        **env,
-    }
-    argv = [sys.executable, "-I", pip_settings.__file__, *arguments]
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "x")}
+    argv = [sys.executable, "-I", pip_settings.__file__, str(tmp_path / "uv.toml"), *arguments]
+    variables = {"PIP_CONFIG_FILE": str(file), **home, **env}
     return subprocess.run(argv, env=variables, capture_output=True, text=True, check=False)
 
 
@@ -97,25 +94,30 @@ no-warn-script-location = true
         ["sh", "-euc", f'{done.stdout}\nenv | grep -E "^(UV|SSL)_" | sort'],
         env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    found = dict(line.split("=", 1) for line in read.stdout.splitlines())
-    assert found == {
+    assert dict(line.split("=", 1) for line in read.stdout.splitlines()) == {
         "SSL_CERT_FILE": "/x y.pem",
-        "UV_EXTRA_INDEX_URL": "https://two.example/simple https://three.example/simple",
+        "UV_CONFIG_FILE": str(tmp_path / "uv.toml"),
         "UV_HTTP_RETRIES": "2",
         "UV_HTTP_TIMEOUT": "7",
-        "UV_INDEX_URL": "https://me:pass%20word@one.example/simple",
-        "UV_INSECURE_HOST": "two.example",
+    }, "no address stands in the environment, which build backends may keep"
+    assert tomllib.loads((tmp_path / "uv.toml").read_text()) == {
+        "allow-insecure-host": ["two.example"],
+        "pip": {
+            "index-url": "https://me:pass%20word@one.example/simple",
+            "extra-index-url": ["https://two.example/simple", "https://three.example/simple"],
+        },
     }
 
 
 def test_what_the_spec_says_wins_over_the_settings_or_adds_to_them(tmp_path: Path) -> None:
     config = "[global]\nindex-url = https://one.example\nextra-index-url = https://two.example\n"
     arguments = ("--index-url", "https://mine.example", "--extra-index-url", "https://more.example")
-    done = settings(tmp_path, *arguments, config=config)
-    assert "UV_INDEX_URL=https://mine.example\n" in done.stdout
-    assert "UV_EXTRA_INDEX_URL='https://two.example https://more.example'\n" in done.stdout
-    done = settings(tmp_path, pip_settings.OWN_INDEX, *arguments, config=config)
-    assert "UV_INDEX_URL" not in done.stdout
+    more = ["https://two.example", "https://more.example"]
+    settings(tmp_path, *arguments, config=config)
+    said = tomllib.loads((tmp_path / "uv.toml").read_text())
+    assert said == {"pip": {"index-url": "https://mine.example", "extra-index-url": more}}
+    settings(tmp_path, pip_settings.OWN_INDEX, *arguments, config=config)
+    assert tomllib.loads((tmp_path / "uv.toml").read_text()) == {"pip": {"extra-index-url": more}}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,9 @@ def test_a_setting_that_uv_does_not_know_is_named(tmp_path: Path, config: str) -
 
 
 def test_no_files_at_all_where_the_null_device_is_named(tmp_path: Path) -> None:
-    assert settings(tmp_path, PIP_CONFIG_FILE="/dev/null", PIP_INDEX_URL="https://x.example").stdout == (
-        "export UV_INDEX_URL=https://x.example\n"
-    )
+    (tmp_path / "x" / "pip").mkdir(parents=True)
+    (tmp_path / "x" / "pip" / "pip.conf").write_text("[global]\nno-index = true\n")
+    assert settings(tmp_path).returncode == 3
+    done = settings(tmp_path, PIP_CONFIG_FILE="/dev/null")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert not (tmp_path / "uv.toml").exists()

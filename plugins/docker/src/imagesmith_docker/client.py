@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesmith import BuilderNotReady, RegistryFacts, Runner, ToolMissing
+from imagesmith import BuilderNotReady, RegistryFacts, Runner, ToolMissing, ToolTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,13 +69,15 @@ def buildx_version(runner: Runner, env: Mapping[str, str], cwd: Path) -> str:
     return found[0] if found else "unknown"
 
 
-def inspect(runner: Runner, env: Mapping[str, str], cwd: Path, name: str | None) -> BuilderFacts:
+def inspect(
+    runner: Runner, env: Mapping[str, str], cwd: Path, name: str | None, redact: Sequence[str] = ()
+) -> BuilderFacts:
     """What is known of that builder, or of the current one.
 
     Raises:
         BuilderNotReady: there is no such builder, or it does not answer.
     """
-    code, lines = _ask(runner, env, cwd, "inspect", *([name] if name else []))
+    code, lines = _ask(runner, env, cwd, "inspect", *([name] if name else []), redact=redact)
     text = "\n".join(lines)
     # the first Name is the builder's, those that follow are its nodes'
     told = dict(reversed(re.findall(r"^ *([A-Z][\w ]*):[ \t]+(.+)$", text, re.MULTILINE)))
@@ -93,14 +95,20 @@ def inspect(runner: Runner, env: Mapping[str, str], cwd: Path, name: str | None)
     return BuilderFacts(told["Name"], told["Driver"], tuple(filter(None, platforms)))
 
 
-def _ask(runner: Runner, env: Mapping[str, str], cwd: Path, *arguments: str) -> tuple[int, tuple[str, ...]]:
+def _ask(
+    runner: Runner, env: Mapping[str, str], cwd: Path, *arguments: str, redact: Sequence[str] = ()
+) -> tuple[int, tuple[str, ...]]:
     def ignore(line: str, stream: str) -> None:
         """Its tail is enough."""
 
     try:
-        done = runner.run(["docker", "buildx", *arguments], env=env, cwd=cwd, on_line=ignore, timeout=60)
-    except ToolMissing as error:
+        done = runner.run(
+            ["docker", "buildx", *arguments], env=env, cwd=cwd, on_line=ignore, redact=redact, timeout=60
+        )
+    except (ToolMissing, OSError) as error:
         raise BuilderNotReady("there is no docker client", builder="docker", hint=_INSTALL) from error
+    except ToolTimeout as error:
+        raise BuilderNotReady(str(error), builder="docker", hint="is the engine running?") from error
     return done.returncode, done.tail
 
 

@@ -104,7 +104,7 @@ def installer(request: BuildRequest) -> Installer:
         lines.append(f"export PIP_CONFIG_FILE={MOUNT}/secrets/pip.conf")
     if reason or arguments is None:
         return Installer("\n".join([*lines, *_pip(request)]) + "\n", uv=False, reason=reason)
-    settings = [*index_options(spec), *arguments.settings]
+    settings = [f"{MOUNT}/settings/uv.toml", *index_options(spec), *arguments.settings]
     if any(re.search(r"^--index-url\b", text, re.MULTILINE) for text in texts.values()):
         settings.append(OWN_INDEX)
     lines += [

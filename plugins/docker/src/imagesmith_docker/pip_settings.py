@@ -1,20 +1,23 @@
 """pip's own settings, for uv. Runs in the image that is built, with its python; standard library only.
 
-uv reads neither ``pip.conf`` nor ``PIP_*``. This prints them as the variables that uv knows, to be read by a
-shell; where one cannot be said to uv it says so and fails, and then pip has to install.
+uv reads neither ``pip.conf`` nor ``PIP_*``. What these say about indexes, credentials included, is written
+to a ``uv.toml`` (build backends that uv starts see the environment, and may keep it); the rest is printed as
+variables, to be read by a shell. Where something cannot be said to uv this names it and fails, and then pip
+has to install.
 
-Arguments are those of pip that name indexes. They win over the settings, or add to them, as with pip.
+Arguments: where to write; then those of pip that name indexes, which win over the settings or add to them,
+as with pip.
 """
 
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import shlex
 import sys
 
-SINGLE = {
-    "index-url": "UV_INDEX_URL",
+VARIABLES = {
     "cert": "SSL_CERT_FILE",
     "client-cert": "SSL_CLIENT_CERT",
     "timeout": "UV_HTTP_TIMEOUT",
@@ -22,11 +25,7 @@ SINGLE = {
     "retries": "UV_HTTP_RETRIES",
     "proxy": "ALL_PROXY",
 }
-SEVERAL = {
-    "extra-index-url": "UV_EXTRA_INDEX_URL",
-    "find-links": "UV_FIND_LINKS",
-    "trusted-host": "UV_INSECURE_HOST",
-}
+SEVERAL = {"extra-index-url", "find-links", "trusted-host"}
 # Of no account for what is installed, or the same without them.
 HARMLESS = {
     "break-system-packages", "cache-dir", "disable-pip-version-check", "no-cache-dir", "no-color", "no-input",
@@ -69,42 +68,57 @@ def settings(env: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def variables(env: dict[str, str], arguments: list[str]) -> dict[str, str]:
-    """The same for uv. Raises ValueError naming what cannot be said to it."""
-    found: dict[str, list[str]] = {}
+def translated(env: dict[str, str], arguments: list[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Variables, and indexes by pip's names. Raises ValueError naming what cannot be said to uv."""
+    found: dict[str, str] = {}
+    indexes: dict[str, list[str]] = {}
     for key, value in settings(env).items():
-        if key in SINGLE:
-            found[SINGLE[key]] = [value]
-        elif key in SEVERAL:
-            found[SEVERAL[key]] = value.split()
+        if key in VARIABLES:
+            found[VARIABLES[key]] = value
+        elif key in SEVERAL or key == "index-url":
+            indexes[key] = value.split()
         elif key not in HARMLESS:
             raise ValueError(key)
     for name, value in zip(arguments[::2], arguments[1::2]):  # noqa: B905 - python 3.8 has no strict=
         key = name.lstrip("-")
-        if key in SINGLE:
-            found[SINGLE[key]] = [value]
+        if key == "index-url":
+            indexes[key] = [value]
         else:
-            found.setdefault(SEVERAL[key], []).append(value)
-    if "UV_INDEX_URL" in found and found["UV_INDEX_URL"] == [""]:
-        del found["UV_INDEX_URL"]
-    links = found.get("UV_FIND_LINKS")
-    if links:
-        found["UV_FIND_LINKS"] = [",".join(links)]
-    return {name: " ".join(values) for name, values in found.items()}
+            indexes.setdefault(key, []).append(value)
+    return found, {key: values for key, values in indexes.items() if values}
+
+
+def toml(indexes: dict[str, list[str]]) -> str:
+    """A ``uv.toml``. Its strings are written as JSON writes them."""
+    lines = []
+    if "trusted-host" in indexes:
+        lines.append("allow-insecure-host = " + json.dumps(indexes["trusted-host"]))
+    lines.append("[pip]")
+    if "index-url" in indexes:
+        lines.append("index-url = " + json.dumps(indexes["index-url"][-1]))
+    lines += [
+        f"{key} = {json.dumps(indexes[key])}" for key in ("extra-index-url", "find-links") if key in indexes
+    ]
+    return "".join(line + "\n" for line in lines)
 
 
 def main() -> int:
-    """Print them."""
-    arguments = sys.argv[1:]
+    """Write the file where there is something to say, and print the variables."""
+    path, *arguments = sys.argv[1:]
     own = OWN_INDEX in arguments
     try:
-        found = variables(dict(os.environ), [each for each in arguments if each != OWN_INDEX])
+        found, indexes = translated(dict(os.environ), [each for each in arguments if each != OWN_INDEX])
     except (ValueError, configparser.Error, OSError) as error:
         print(f"pip installs, for uv does not know its setting {error}", file=sys.stderr)  # noqa: T201
         return 3
+    if own:
+        indexes.pop("index-url", None)
+    if indexes:
+        with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(toml(indexes))
+        found["UV_CONFIG_FILE"] = path
     for name, value in sorted(found.items()):
-        if not (own and name == "UV_INDEX_URL"):
-            print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - a shell reads it
+        print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - a shell reads it
     return 0
 
 

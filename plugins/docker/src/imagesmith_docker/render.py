@@ -175,6 +175,7 @@ def _packages(page: _Page, request: BuildRequest, chosen: Installer) -> None:
         mounts.append(_cache(request, "uv", f"{MOUNT}/cache/uv", locked=False))
         mounts.append(f"type=bind,from={TOOLS},target={MOUNT}/tools")
         mounts.append(_bind(SETTINGS, SETTINGS, f"from={CONTEXT}"))
+        mounts.append(f"type=tmpfs,target={MOUNT}/settings")
         page.files[f"{CONTEXT}/{SETTINGS}"] = Path(pip_settings.__file__).read_text(encoding="utf-8")
     for name, target in secret_targets(request).items():
         mounts.append(f"type=secret,id={secret_id(name)},required=true,target={target}")

@@ -70,10 +70,12 @@ class Run:
         with tempfile.TemporaryDirectory(prefix="docker-", dir=staged.parent) as name:
             folder = Path(name)
             env = self._env(folder)
-            facts = self.facts or client.inspect(self.environment.runner, env, folder, self.options.builder)
+            secrets = _redactions(self.request)
+            facts = self.facts or client.inspect(
+                self.environment.runner, env, folder, self.options.builder, secrets
+            )
             self._check(facts)
             self._write(folder, staged)
-            secrets = _redactions(self.request)
             rendered = render(self.request)
             progress = Progress(rendered.steps, self.report, Redactor(secrets))
             done = self.environment.runner.run(
