@@ -17,11 +17,10 @@ from imagesmith import (
     Contribution,
     LocalEngine,
     RegistryRepository,
-    command_environment,
     conda_check,
-    final_user,
     index_options,
     install_environment,
+    scripts,
     stated_python,
 )
 from imagesmith_envd.quoting import in_run, starlark
@@ -35,7 +34,6 @@ CONTEXT = "context"
 MOUNT = f"/home/envd/{CONTEXT}"
 CONDA = "conda"
 """the folder of the context that holds a conda environment"""
-VENV = "/opt/venv"
 _INLINE_LIMIT = 60_000
 """bytes of requirements text that may stand in the command itself; the kernel's limit is 128 KiB"""
 
@@ -95,7 +93,7 @@ def render(request: BuildRequest) -> Rendered:
 def _contributed(request: BuildRequest) -> Contribution:
     if request.conda:
         return request.conda.contribution
-    return Contribution(path=(f"{VENV}/bin",)) if _needs_venv(request) else Contribution()
+    return Contribution(path=(f"{scripts.VENV}/bin",)) if _needs_venv(request) else Contribution()
 
 
 def _needs_venv(request: BuildRequest) -> bool:
@@ -137,31 +135,8 @@ def _python(request: BuildRequest) -> tuple[Step, ...]:
         return ()
     wanted = request.spec.python_version
     needed = wanted is not None or request.staged.has_requirements
-    absent = (
-        'echo "imagesmith: the base image has no python3: choose a base that has one" >&2\n  exit 1'
-        if needed
-        else "exit 0"
-    )
-    script = f"""{_preamble(request, Contribution())}if [ ! -x {VENV}/bin/python ]; then
-  py=$(command -v python3 || command -v python || true)
-  if [ -z "$py" ]; then
-  {absent}
-  fi
-  if "$py" -c "import ensurepip" 2>/dev/null; then
-    "$py" -m venv --system-site-packages {VENV}
-  else
-    "$py" -m venv --system-site-packages --without-pip {VENV}
-  fi
-fi
-"""
-    if wanted is not None:
-        script += f"""have=$({VENV}/bin/python -c "import platform; print(platform.python_version())")
-case "$have" in
-  {wanted}|{wanted}.*) ;;
-  *) echo "imagesmith: the base image carries python $have, the spec asks for {wanted}" >&2; exit 1;;
-esac
-"""
-    return (Step("python", f"python{' ' + wanted if wanted else ''}: {VENV}", script),)
+    script = _preamble(request, Contribution()) + scripts.virtual_environment(wanted, needed=needed)
+    return (Step("python", f"python{' ' + wanted if wanted else ''}: {scripts.VENV}", script),)
 
 
 def _packages(request: BuildRequest, contributed: Contribution) -> tuple[Step, ...]:
@@ -231,9 +206,7 @@ def _files(request: BuildRequest) -> Step:
     if request.staged.has_runtime:
         lines.append("mkdir -p /opt/imagesmith")
         lines.append(f"cp -dR --preserve=mode,timestamps {MOUNT}/runtime/. /opt/imagesmith/")
-    user = final_user(request).partition(":")[0]
-    lines.append(f"chown {shlex.quote(user)}:0 {workdir}")
-    lines.append(f"chmod 0775 {workdir}")
+    lines.append(scripts.work_directory(request))
     return Step("files", f"files: {request.spec.workdir_or_default}", "\n".join(lines), mounted=True)
 
 
@@ -245,11 +218,7 @@ def _command_files(request: BuildRequest, contributed: Contribution) -> dict[str
     spec = request.spec
     if not spec.commands:
         return {}
-    env = {"HOME": "/root", **command_environment(request, contributed)}
-    pairs = " ".join(shlex.quote(f"{key}={value}") for key, value in env.items())
-    workdir = shlex.quote(spec.workdir_or_default)
-    runner = f'cd {workdir}\nexec env -i {pairs} /bin/sh -eu "$1" </dev/null\n'
-    files = {f"{CONTEXT}/commands/run.sh": runner}
+    files = {f"{CONTEXT}/commands/run.sh": scripts.for_commands(request, contributed)}
     for number, command in enumerate(spec.commands):
         files[f"{CONTEXT}/commands/{number:03d}.sh"] = command + "\n"
     return files
