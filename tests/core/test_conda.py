@@ -242,8 +242,10 @@ def test_the_first_channel_wins_and_one_can_be_named(here: Settings, tmp_path: P
 
 
 def test_unsolvable_says_what_and_where(here: Settings, forge: Path) -> None:
+    said: list[Any] = []
     with pytest.raises(CondaUnsolvable) as caught:
-        found(ImageSpec(conda_packages=["hello>=2", "python=3.11"], python_version="3.11"), here)
+        found(ImageSpec(conda_packages=["hello>=2", "python=3.11"], python_version="3.11"), here, said=said)
+    assert said[-1].error == "no conda environment for linux-64 holds hello>=2, python=3.11, python 3.11.*"
     error = caught.value
     assert "No candidates were found for hello >=2" in error.message
     assert f"channels: file://{forge}" in error.message

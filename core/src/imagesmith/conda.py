@@ -6,6 +6,7 @@ and writes the files as they must be at ``/opt/conda``. Builders only copy them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -15,12 +16,12 @@ from imagesmith import conda_channels
 from imagesmith._urls import strip_credentials
 from imagesmith.base import has_folder_on_path, stated_python
 from imagesmith.builder import CondaPackage, CondaTree
-from imagesmith.errors import BaseImageError, CondaError, Problem, SpecError
+from imagesmith.errors import BaseImageError, CondaError, ImagesmithError, Problem, SpecError
 from imagesmith.events import Message, StepDone, StepLog, StepStarted
 from imagesmith.spec import DEFAULT_PYTHON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from imagesmith.builder import BaseImage
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from imagesmith.settings import Settings
     from imagesmith.spec import ImageSpec
 
-__all__ = ["Lock", "asked", "describe", "lay_out", "placed", "solve", "subdir"]
+__all__ = ["Asked", "Lock", "asked", "describe", "lay_out", "placed", "solve", "subdir"]
 
 GLIBC = "2.28"
 """what packages may need of the base: Debian 10, RHEL 8, Ubuntu 18.10 and newer have it"""
@@ -58,10 +59,13 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
+    """The question, before the platform is known."""
+
     specs: Mapping[str, str]
     channels: tuple[conda_channels.Channel, ...]
     access: tuple[conda_channels.Channel, ...]
+    """all that may need credentials"""
 
 
 def subdir(platform: str) -> tuple[str, str]:
@@ -74,7 +78,7 @@ def subdir(platform: str) -> tuple[str, str]:
         ) from None
 
 
-def asked(spec: ImageSpec, base: BaseImage, settings: Settings) -> _Asked:
+def asked(spec: ImageSpec, base: BaseImage, settings: Settings) -> Asked:
     """The match specifications by where they come from, and the channels that are asked for them.
 
     There is always a python: of the requested version, else that of the base, else the default one; and
@@ -108,7 +112,7 @@ def asked(spec: ImageSpec, base: BaseImage, settings: Settings) -> _Asked:
         specs["python_version"] = _python(spec.python_version or stated_python(base) or DEFAULT_PYTHON)
     if spec.packages or spec.requirements:
         specs["packages"] = "pip"
-    return _Asked(specs, tuple(listed), tuple(access))
+    return Asked(specs, tuple(listed), tuple(access))
 
 
 def describe(spec: ImageSpec, base: BaseImage, settings: Settings) -> CondaTree:
@@ -145,17 +149,14 @@ def solve(spec: ImageSpec, platform: str, base: BaseImage, settings: Settings, r
     }
     cache = settings.cache_dir() / "conda"
     question = conda_rattler.Question(what.specs, what.channels, what.access, name, virtual, cache)
-    step = f"conda-solve {platform}"
-    started = time.monotonic()
-    report(StepStarted(step, f"conda: solve {', '.join(what.specs.values())}"))
-    report(StepLog(step, f"channels: {', '.join(channel.url for channel in what.channels)}"))
-    records = conda_rattler.solve(question)
-    packages = tuple(sorted((_package(record) for record in records), key=lambda each: each.name))
-    for each in packages:
-        report(StepLog(step, f"{each.name} {each.version} {each.build}"))
-    report(StepDone(step, time.monotonic() - started))
-    tree = CondaTree(tuple(what.specs.values()), tuple(channel.url for channel in what.channels), packages)
-    return Lock(tree, question, tuple(records))
+    shown = describe(spec, base, settings)
+    with _step(report, f"conda-solve {platform}", f"conda: solve {', '.join(shown.specs)}") as say:
+        say(f"channels: {', '.join(shown.channels)}")
+        records = conda_rattler.solve(question)
+        packages = tuple(sorted((_package(record) for record in records), key=lambda each: each.name))
+        for each in packages:
+            say(f"{each.name} {each.version} {each.build}")
+    return Lock(replace(shown, packages=packages), question, tuple(records))
 
 
 def placed(lock: Lock, folder: Path) -> Lock:
@@ -174,24 +175,33 @@ def lay_out(lock: Lock, report: Reporter) -> None:
     folder, question = lock.tree.folder, lock.question
     if folder is None:
         raise ValueError("this environment has no place yet")
-    step = f"conda-files {question.subdir}"
     size = sum(package.size for package in lock.tree.packages)
-    started = time.monotonic()
-    report(StepStarted(step, f"conda: {len(lock.tree.packages)} packages, {size / 1e6:.1f} MB"))
-    try:
-        conda_rattler.install(
-            question, lock.records, folder, CondaTree.PREFIX, lambda line: report(StepLog(step, line))
-        )
-        shown = {channel.url: channel.shown for channel in question.channels}
-        conda_tree.settle(folder, CondaTree.PREFIX, shown)
-    except OSError as error:
-        raise CondaError(
-            f"the conda environment cannot be written to {folder}: {error.strerror}",
-            hint="make room there, or set TMPDIR to a folder on another file system",
-        ) from error
+    name = f"conda: {len(lock.tree.packages)} packages, {size / 1e6:.1f} MB"
+    with _step(report, f"conda-files {question.subdir}", name) as say:
+        try:
+            conda_rattler.install(question, lock.records, folder, CondaTree.PREFIX, say)
+            shown = {channel.url: channel.shown for channel in question.channels}
+            conda_tree.settle(folder, CondaTree.PREFIX, shown)
+        except OSError as error:
+            raise CondaError(
+                f"the conda environment cannot be written to {folder}: {error.strerror}",
+                hint="make room there, or set TMPDIR to a folder on another file system",
+            ) from error
     if scripts := conda_tree.link_scripts(folder):
         text = f"conda: link scripts are not run, and there are some in: {', '.join(scripts)}"
         report(Message(text, "warning"))
+
+
+@contextlib.contextmanager
+def _step(report: Reporter, step: str, name: str) -> Iterator[Callable[[str], None]]:
+    """Report a step from its start to its end; yields what takes its lines."""
+    started = time.monotonic()
+    report(StepStarted(step, name))
+    try:
+        yield lambda line: report(StepLog(step, line))
+    except ImagesmithError as error:
+        report(StepDone(step, time.monotonic() - started, error=error.message.partition(":\n")[0]))
+        raise
     report(StepDone(step, time.monotonic() - started))
 
 
