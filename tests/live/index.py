@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import ssl
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
 
 
 def wheel(name: str, version: str = "1.0") -> bytes:
@@ -26,8 +29,11 @@ def wheel(name: str, version: str = "1.0") -> bytes:
 
 
 @contextmanager
-def private_index(name: str, login: str | None) -> Iterator[str]:
-    """Serve ``name`` 1.0 at ``host:port``; ``login`` is the ``user:password`` it wants."""
+def private_index(name: str, login: str | None, certificate: Path | None = None) -> Iterator[str]:
+    """Serve ``name`` 1.0 at ``host:port``; ``login`` is the ``user:password`` it wants.
+
+    ``certificate`` (and its key, in one PEM file): it speaks TLS.
+    """
     file, data = f"{name}-1.0-py3-none-any.whl", wheel(name)
     wanted = f"Basic {base64.b64encode(login.encode()).decode()}" if login else None
 
@@ -40,7 +46,9 @@ def private_index(name: str, login: str | None) -> Iterator[str]:
                 self.end_headers()
                 return
             page = f'<a href="/files/{file}">{file}</a>'.encode()
-            found = {f"/simple/{name}/": page, f"/files/{file}": data}.get(self.path)
+            found = {f"/simple/{name}/": page, f"/files/{file}": data}.get(
+                urlsplit(self.path).path
+            )  # a proxy is asked for whole URLs
             self.send_response(200 if found else 404)
             self.send_header("Content-Length", str(len(found or b"")))
             self.send_header("Content-Type", "text/html")
@@ -54,6 +62,10 @@ def private_index(name: str, login: str | None) -> Iterator[str]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"127.0.0.1:{server.server_address[1]}"

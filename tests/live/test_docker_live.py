@@ -316,3 +316,54 @@ def test_an_engine_that_cannot_write_a_layout_says_so(make: Build, rig: Rig, tmp
             variables={"DOCKER_HOST": rig.docker_host_classic},
         )
     assert not (tmp_path / "layout").exists()
+
+
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """An authority, and a certificate of it for 127.0.0.1 with its key."""
+    key = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    ca = ["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority"]
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    for argv in (
+        ["req", "-x509", *key, *ca],
+        ["req", *key, "-keyout", "index.key", "-out", "index.csr", "-subj", "/CN=127.0.0.1"],
+        ["x509", "-req", "-in", "index.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+         "-days", "2", "-extfile", "san", "-out", "index.pem"],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *argv], cwd=folder, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_text((folder / "index.pem").read_text() + (folder / "index.key").read_text())
+    return folder / "ca.pem", both
+
+
+def test_a_proxy_and_certificates_of_the_machine_reach_the_installer_and_nothing_else(
+    make: Build, engine: Engine, tmp_path: Path
+) -> None:
+    ca, certificate = certificates(tmp_path)
+    machine = {"IMAGESMITH_DOCKER_NETWORK": "host"}
+    with private_index("tlspkg", None, certificate) as secure, private_index("proxypkg", None) as proxy:
+        tls = ImageSpec(
+            name="own-ca",
+            python_version="3.11",
+            packages=["tlspkg"],
+            pip_index=f"https://{secure}/simple",
+            build_env={"RUN": RUN},
+        )
+        with pytest.raises(BuildFailed, match="does not trust the server's certificate"):
+            make(tls, variables=machine)
+        first = make(tls, variables={**machine, "IMAGESMITH_DOCKER_CA": str(ca)})
+        proxied = ImageSpec(
+            name="proxied",
+            python_version="3.11",
+            packages=["proxypkg"],
+            pip_index="http://index.invalid/simple",
+        )
+        second = make(proxied, variables={**machine, "HTTP_PROXY": f"http://me:hunter2@{proxy}"}, force=True)
+    for result, package in ((first, "tlspkg"), (second, "proxypkg")):
+        assert engine.run(result.reference, "python", "-c", f"import {package}; print('ok')") == "ok\n"
+        said = engine("history", "--no-trunc", result.reference) + json.dumps(engine.config(result.reference))
+        assert "hunter2" not in said
+        assert "ca.pem" not in said
+        assert (
+            engine.run(result.reference, "sh", "-c", "ls /run/imagesmith 2>/dev/null || echo none")
+            == "none\n"
+        )

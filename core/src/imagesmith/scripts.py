@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from imagesmith.authoring import command_environment, final_user, install_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from imagesmith.builder import BuildRequest, Contribution
 
 __all__ = ["VENV", "for_commands", "for_installs", "virtual_environment", "work_directory"]
@@ -16,9 +18,15 @@ VENV = "/opt/venv"
 """The virtual environment on a base that does not state its python."""
 
 
-def for_installs(request: BuildRequest, contribution: Contribution) -> str:
-    """Runs the script that it is given as an argument with what install steps see beside the base's."""
-    return f'exec env {_pairs(install_environment(request, contribution))} /bin/sh -eu "$1" </dev/null\n'
+def for_installs(
+    request: BuildRequest, contribution: Contribution, machine: Mapping[str, str] | None = None
+) -> str:
+    """Runs the script that it is given as an argument with what install steps see beside the base's.
+
+    ``machine``: variables of the place where it is built, which those of the spec win over.
+    """
+    env = {**(machine or {}), **install_environment(request, contribution)}
+    return f'exec env {_pairs(env)} /bin/sh -eu "$1" </dev/null\n'
 
 
 def for_commands(request: BuildRequest, contribution: Contribution) -> str:

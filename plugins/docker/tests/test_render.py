@@ -213,6 +213,17 @@ def test_where_the_image_goes() -> None:
     assert output(LocalEngine("x:staging"), in_engine=False).startswith("type=docker,")
 
 
+def test_certificates_of_the_machine() -> None:
+    case = CASES["python"]
+    rendered = render(case, Options(ca="some/ca.pem"))
+    assert rendered.dockerfile.count("type=secret,id=ca,required=true") == 2, "apt and packages"
+    assert "PIP_CERT=/run/imagesmith/secrets/ca.pem" in rendered.scripts["imagesmith/install.sh"]
+    assert "CAInfo=/run/imagesmith/secrets/ca.pem" in rendered.scripts["imagesmith/apt.sh"]
+    assert "ca.pem" not in rendered.scripts["imagesmith/command.sh"]
+    argv = build_argv(case, Options(ca="some/ca.pem"), Path("/x"))
+    assert f"id=ca,src={Path('some/ca.pem').absolute()}" in argv
+
+
 def test_no_line_would_pull_a_frontend() -> None:
     for case in CASES.values():
         assert "syntax" not in render(case).dockerfile

@@ -86,7 +86,7 @@ class DockerBuilder:
         from imagesmith_docker.run import build_argv  # noqa: PLC0415 - listing builders needs none of it
 
         options, _ = self._options(request)
-        rendered = render(request, options.compression)
+        rendered = render(request, options)
         tools = Path("…/tools") if rendered.lends_tools else None
         return BuildPlan(
             builder=self.name,

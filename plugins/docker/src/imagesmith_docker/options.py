@@ -31,6 +31,8 @@ class Options:
     ulimit: tuple[str, ...] = ()
     """``nofile=1024:4096``"""
     shm_size: str | None = None
+    ca: str | None = None
+    """file of certificates that apt, uv and pip believe while they install, instead of the base's own"""
     no_cache: bool = False
     """run every step anew"""
 
@@ -110,6 +112,7 @@ def _compression(value: object) -> str:
 
 _KINDS: Mapping[str, Callable[[object], object]] = {
     "builder": _text,
+    "ca": _text,
     "network": _text,
     "compression": _compression,
     "cache_from": _texts,

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 from imagesmith import BuildRequest, CondaTree, Contribution, conda_check, scripts
 from imagesmith_docker import pip_settings
 from imagesmith_docker.installer import MOUNT, SETTINGS, Installer, contribution, installer, needs_environment
+from imagesmith_docker.options import Options
 from imagesmith_docker.quoting import exec_form, place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "CA_ID",
     "CONDA",
     "CONTEXT",
     "RUNTIME",
@@ -40,6 +42,10 @@ CONDA = "imagesmith-conda"
 TOOLS = "imagesmith-tools"
 """The one that holds uv."""
 RUNTIME = "/opt/imagesmith"
+CA_ID = "ca"
+"""A secret only in that nothing of it stays: an image believes its base's certificates."""
+_CA = f"{MOUNT}/secrets/ca.pem"
+_CERTIFICATES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,11 @@ class Rendered:
         return f"from={TOOLS}," in self.dockerfile
 
 
-def render(request: BuildRequest, compressed: str | None = None) -> Rendered:
-    """The whole build as text. ``compressed``: how its layers have to be, where that is said."""
+def render(request: BuildRequest, options: Options | None = None) -> Rendered:
+    """The whole build as text."""
+    options = options or Options()
     contributed = contribution(request)
-    page = _Page()
+    page = _Page(own_ca=options.ca is not None)
     _apt(page, request)
     if request.conda is not None:
         _conda(page, request.conda)
@@ -79,9 +86,9 @@ def render(request: BuildRequest, compressed: str | None = None) -> Rendered:
         _packages(page, request, installer(request))
     _files(page, request)
     _commands(page, request, scripts.for_commands(request, contributed))
-    page.settle("install.sh", scripts.for_installs(request, contributed))
+    page.settle("install.sh", scripts.for_installs(request, contributed, page.machine))
     # It says which layers these are to whoever remembers builds by their text.
-    head = [f"# layers: {compressed}"] if compressed else []
+    head = [f"# layers: {options.compression}"] if options.compression else []
     head += [f"FROM {request.base.pinned}", "USER 0:0", "WORKDIR /"]
     lines = [*head, *(step.line for step in page.steps)]
     return Rendered("\n".join(lines) + "\n", page.files, tuple(page.steps), contributed)
@@ -95,9 +102,13 @@ def secret_id(name: str) -> str:
 class _Page:
     """Steps and scripts as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, own_ca: bool = False) -> None:
         self.steps: list[Step] = []
         self.files: dict[str, str] = {}
+        self.machine = dict.fromkeys(_CERTIFICATES, _CA) if own_ca else {}
+        self.certificates = (
+            (f"type=secret,id={CA_ID},required=true,mode=0444,target={_CA}",) if own_ca else ()
+        )
 
     def settle(self, name: str, text: str) -> None:
         """Write a script that several steps run by, where any does."""
@@ -135,10 +146,11 @@ def _apt(page: _Page, request: BuildRequest) -> None:
         return
     # What makes a base throw away what apt downloaded is hidden for the time of this step.
     page.files[f"{CONTEXT}/keep"] = "// downloaded packages stay in the build's cache\n"
+    certificates = f"-o Acquire::https::CAInfo={_CA} " if page.certificates else ""
     script = (
         "export DEBIAN_FRONTEND=noninteractive\n"
-        "apt-get update\n"
-        f"apt-get install -y --no-install-recommends -- {shlex.join(packages)}\n"
+        f"apt-get {certificates}update\n"
+        f"apt-get {certificates}install -y --no-install-recommends -- {shlex.join(packages)}\n"
         # they hold the time of day
         "rm -rf /var/log/apt/*.log* /var/log/dpkg.log /var/log/alternatives.log "
         "/var/cache/ldconfig/aux-cache\n"
@@ -150,6 +162,7 @@ def _apt(page: _Page, request: BuildRequest) -> None:
         _cache(request, "apt", "/var/cache/apt", locked=True),
         _cache(request, "apt-lists", "/var/lib/apt/lists", locked=True),
         f"type=bind,from={CONTEXT},source=keep,target=/etc/apt/apt.conf.d/docker-clean",
+        *page.certificates,
     )
 
 
@@ -169,7 +182,7 @@ def _python(page: _Page, request: BuildRequest) -> None:
 
 def _packages(page: _Page, request: BuildRequest, chosen: Installer) -> None:
     spec = request.spec
-    mounts = [_bind("requirements", "requirements", "rw")]
+    mounts = [_bind("requirements", "requirements", "rw"), *page.certificates]
     mounts.append(_cache(request, "pip", f"{MOUNT}/cache/pip", locked=False))
     if chosen.uv:
         mounts.append(_cache(request, "uv", f"{MOUNT}/cache/uv", locked=False))

@@ -27,7 +27,7 @@ from imagesmith_docker import client
 from imagesmith_docker.failures import explain
 from imagesmith_docker.layout import take_over
 from imagesmith_docker.progress import Progress
-from imagesmith_docker.render import CONDA, CONTEXT, TOOLS, render, secret_id, secret_targets
+from imagesmith_docker.render import CA_ID, CONDA, CONTEXT, TOOLS, render, secret_id, secret_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +76,7 @@ class Run:
             )
             self._check(facts)
             self._write(folder, staged)
-            rendered = render(self.request)
+            rendered = render(self.request, self.options)
             progress = Progress(rendered.steps, self.report, Redactor(secrets))
             done = self.environment.runner.run(
                 build_argv(
@@ -209,6 +209,8 @@ def build_argv(
         argv += ["--build-context", f"{TOOLS}={tools}"]
     for name in secret_targets(request):
         argv += ["--secret", f"id={secret_id(name)},src={folder / 'secrets' / secret_id(name)}"]
+    if options.ca is not None:
+        argv += ["--secret", f"id={CA_ID},src={Path(options.ca).absolute()}"]
     # by name: the value is in the environment. The engine keeps these out of keys and history.
     for name in proxies:
         argv += ["--build-arg", name]
