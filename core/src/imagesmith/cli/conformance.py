@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imagesmith.builder import Feature, Support
     from imagesmith.conformance import Outcome
 
-__all__ = ["command"]
+__all__ = ["command", "tables"]
 
 
 def _split(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def command(
     if rules:
         from imagesmith.conformance.document import rules as page  # noqa: PLC0415
 
-        answer(page(_tables()).rstrip())
+        answer(page(tables()).rstrip())
         return 0
     if name is None:
         raise UsageError(
@@ -108,7 +108,7 @@ def _expectation(text: str) -> tuple[str, str]:
     return check, reason
 
 
-def _tables() -> dict[str, Mapping[Feature, Support]]:
+def tables() -> dict[str, Mapping[Feature, Support]]:
     """The feature tables of the builders that are installed and can be made."""
     from imagesmith.errors import ImagesmithError  # noqa: PLC0415
     from imagesmith.pipeline import make_builder  # noqa: PLC0415

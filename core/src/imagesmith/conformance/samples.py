@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["BASE", "DIGEST", "FIELDS", "REFERENCE", "SECRET", "everything", "project", "sdist", "wheel"]
+__all__ = ["BASE", "FIELDS", "REFERENCE", "SECRET", "everything", "project", "sdist", "wheel"]
 
 REFERENCE = "registry.invalid/library/python:3.11"
-DIGEST = "sha256:" + "0123456789abcdef" * 4
 BASE: Mapping[str, object] = FrozenMap(
     {
         "architecture": "amd64",

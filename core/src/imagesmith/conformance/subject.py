@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -136,7 +137,7 @@ class Subject:
         spec: ImageSpec,
         *,
         staged: bool = False,
-        digest: str = samples.DIGEST,
+        digest: str | None = None,
         config: Mapping[str, object] = samples.BASE,
     ) -> BuildRequest:
         """What the core would tell the builder, on a base that exists nowhere.
@@ -145,7 +146,10 @@ class Subject:
         """
         spec = spec if spec.root is not None else spec.replace(root=self.project)
         files = sources.stage(spec, self.path("staged") / "staged") if staged else sources.listed(spec)
-        base = BaseImage(str(spec.base_image or samples.REFERENCE), digest, config)
+        default = Settings().default_base(spec) if spec.cuda else samples.REFERENCE
+        reference = str(spec.base_image or default)
+        digest = digest or "sha256:" + hashlib.sha256(reference.encode()).hexdigest()
+        base = BaseImage(reference, digest, config)
         return BuildRequest(
             spec=spec,
             platform=spec.platforms[0],

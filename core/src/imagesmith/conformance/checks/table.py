@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from imagesmith.conformance.subject import Subject
 
 _CORE = frozenset(
-    {Feature.CONDA_CHANNELS, Feature.ENTRYPOINT, Feature.ENV, Feature.LABELS, Feature.REGISTRY, Feature.REGISTRY_CONFIG,
-     Feature.PYTHON_VERSION, Feature.LOCAL_ENGINE, Feature.MULTI_PLATFORM, Feature.OCI_LAYOUT}
+    {Feature.CONDA_CHANNELS, Feature.ENTRYPOINT, Feature.ENV, Feature.LABELS, Feature.REGISTRY,
+     Feature.REGISTRY_CONFIG, Feature.PYTHON_VERSION, Feature.LOCAL_ENGINE, Feature.MULTI_PLATFORM,
+     Feature.OCI_LAYOUT}
 )  # fmt: skip
 """What the core does, or what a plan need not show."""
 
