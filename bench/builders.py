@@ -3,7 +3,8 @@
     make rig && .venv/bin/python bench/builders.py [--rounds N] [--without-flytekit]
 
 All on the rig's engine, in turns within one run, loaded into it. Every cold build starts after
-``docker builder prune -af``: run it alone. flytekit is installed from the package index for the run. Writes bench/RESULTS.md.
+``docker builder prune -af``: run it alone. flytekit is installed from the package index for the run.
+Writes bench/RESULTS.md.
 """
 
 from __future__ import annotations
