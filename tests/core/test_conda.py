@@ -468,3 +468,11 @@ def test_the_check_in_the_image(tmp_path: Path) -> None:
     done = checked(tree, tmp_path)
     assert done.returncode == 1
     assert "an environment of its own" in done.stderr
+
+
+def test_where_conda_forge_is_comes_from_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.imagesmith]\nconda-forge = "https://mirror.example/forge"\n'
+    )
+    assert load_settings(tmp_path, {}).conda_forge == "https://mirror.example/forge"
+    assert load_settings(tmp_path, {"IMAGESMITH_CONDA_FORGE": "file:///x"}).conda_forge == "file:///x"
