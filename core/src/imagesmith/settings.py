@@ -89,7 +89,13 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
     """
     file, table = _project_table(cwd)
     options: dict[str, dict[str, object]] = {}
-    known = {"base-image": str, "cuda-repository": str, "builder": str, "own-staging": bool}
+    known = {
+        "base-image": str,
+        "cuda-repository": str,
+        "builder": str,
+        "own-staging": bool,
+        "conda-forge": str,
+    }
     for key, value in table.items():
         if isinstance(value, dict):
             options[key] = {name.replace("-", "_"): item for name, item in value.items()}
