@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import socket
+import ssl
 import subprocess
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from imagesmith import BuildFailed, BuildResult, FeatureUnsupported, ImageSpec, StepDone, StepStarted
+from imagesmith import (
+    BuilderNotReady,
+    BuildFailed,
+    BuildResult,
+    FeatureUnsupported,
+    ImageSpec,
+    StepDone,
+    StepStarted,
+)
 from imagesmith.stores.registry import open_repository
 from tests.live.conftest import Build, Engine
 from tests.live.index import private_index, wheel
@@ -29,12 +43,17 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def remote(environment: dict[str, str], rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Variables of a user whose builder is a BuildKit over TCP; there is no engine."""
-    config = str(tmp_path_factory.mktemp("buildx"))
-    env = {**environment, "BUILDX_CONFIG": config}
-    argv = ["docker", "buildx", "create", "--name", "farm", "--driver", "remote", rig.buildkit.tcp]
+    """A BuildKit over TCP."""
+    return farm(environment, tmp_path_factory.mktemp("buildx"), rig.buildkit.tcp)
+
+
+def farm(environment: dict[str, str], folder: Path, address: str, *options: str) -> dict[str, str]:
+    """Variables of a user whose builder is a BuildKit there; there is no engine."""
+    env = {**environment, "BUILDX_CONFIG": str(folder)}
+    driver = [word for option in options for word in ("--driver-opt", option)]
+    argv = ["docker", "buildx", "create", "--name", "farm", "--driver", "remote", *driver, address]
     subprocess.run(argv, env=env, check=True, capture_output=True)
-    return {"BUILDX_CONFIG": config, "BUILDX_BUILDER": "farm", "DOCKER_HOST": NOWHERE}
+    return {"BUILDX_CONFIG": str(folder), "BUILDX_BUILDER": "farm", "DOCKER_HOST": NOWHERE}
 
 
 def started(events: list[object]) -> list[str]:
@@ -367,3 +386,72 @@ def test_a_proxy_and_certificates_of_the_machine_reach_the_installer_and_nothing
             engine.run(result.reference, "sh", "-c", "ls /run/imagesmith 2>/dev/null || echo none")
             == "none\n"
         )
+
+
+@contextmanager
+def behind_tls(address: str, certificate: Path, authority: Path) -> Iterator[str]:
+    """``tcp://`` address with TLS before it, for clients with a certificate of that authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.load_verify_locations(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["h2"])
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    stop = threading.Event()
+
+    def pump(secure: ssl.SSLSocket) -> None:
+        with secure, socket.create_connection((host, int(port))) as plain:
+            secure.setblocking(False)
+            while not stop.is_set():
+                waiting = [secure] if secure.pending() else select.select([secure, plain], [], [], 0.2)[0]
+                for source in waiting:
+                    try:
+                        data = source.recv(65536)
+                    except ssl.SSLWantReadError:
+                        continue
+                    except OSError:
+                        return
+                    if not data:
+                        return
+                    if source is secure:
+                        plain.sendall(data)
+                    else:
+                        secure.settimeout(30)
+                        secure.sendall(data)
+                        secure.setblocking(False)
+
+    def accept(server: socket.socket) -> None:
+        while not stop.is_set():
+            try:
+                connection, _ = server.accept()
+                secure = context.wrap_socket(connection, server_side=True)
+            except OSError:  # nobody, or one without a certificate
+                continue
+            threading.Thread(target=pump, args=(secure,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        thread = threading.Thread(target=accept, args=(server,), daemon=True)
+        thread.start()
+        try:
+            yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_builder_over_tls_with_a_certificate_of_the_client(
+    make: Build, engine: Engine, rig: Rig, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ca, certificate = certificates(tmp_path)
+    spec = ImageSpec(
+        name="secure", registry=f"{rig.registry}/docker-{RUN}", python_version="3.11", packages=["six"]
+    )
+    with behind_tls(rig.buildkit.tcp, certificate, ca) as address:
+        options = (f"cacert={ca}", f"cert={certificate}", f"key={tmp_path / 'index.key'}")
+        (tmp_path / "with").mkdir()
+        result = make(spec, variables=farm(environment, tmp_path / "with", address, *options))
+        assert engine.run(result.reference, "python", "-c", "import six; print('ok')") == "ok\n"
+        (tmp_path / "without").mkdir()
+        with pytest.raises(BuilderNotReady, match="does not answer"):
+            make(spec, force=True, variables=farm(environment, tmp_path / "without", address, f"cacert={ca}"))

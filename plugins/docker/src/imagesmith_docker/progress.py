@@ -26,7 +26,7 @@ __all__ = ["Progress"]
 TAIL = 30
 _QUIET = ("[internal] ", "[context ", "importing cache", "resolving provenance")
 """Steps of the engine's own, of which people hear only when one fails."""
-_BASE = re.compile(r"\[[^\]]*\] FROM ")
+_BASE = re.compile(r"\[[^\]]*\] FROM |docker-image://")
 
 
 @dataclass(slots=True)
