@@ -150,7 +150,8 @@ def told(
 
         def build(self, plan: BuildPlan, report: Reporter) -> Built:
             folder = plan.request.staged.folder
-            if staged and folder is not None:
+            other = group in IMAGES and not plan.request.spec.name.endswith(f"/{group}")
+            if staged and folder is not None and not other:
                 staged(folder)
             return super().build(plan, report)
 
@@ -346,11 +347,17 @@ patched("is for another platform", "plain", ALL,
 
 # A base that is a spec
 
+
+def of_upper(change: Callable[[dict[str, Any]], Any]) -> list[Patch]:
+    return configures(lambda config: change(config) if "/upper" in config["Labels"][SPEC] else None)
+
+
+SPEC = "io.imagesmith.spec"
 patched("drops what the base's env had", "upper", "env.over-base",
-        patches=reenv(lambda key, value: None if key == "CONFORMANCE_LOWER" else value))  # fmt: skip
+        patches=of_upper(lambda config: config.update(
+            Env=[each for each in config["Env"] if not each.startswith("CONFORMANCE_LOWER=")])))  # fmt: skip
 patched("drops the base's user", "upper", "base.kept",
-        patches=configures(lambda config: config.pop("User", None)
-                           if "lower" not in config["Labels"]["io.imagesmith.spec"] else None))  # fmt: skip
+        patches=of_upper(lambda config: config.pop("User", None)))  # fmt: skip
 
 
 def stale(asked: BuildRequest) -> BuildRequest:

@@ -17,11 +17,12 @@ pytestmark = pytest.mark.live
 GROUPS = {
     "rich": (
         "env.configured env.visible env.path env.pythonpath env.commands env.not-at-install "
-        "build-env.install build-env.commands build-env.gone marker.configured marker.commands marker.own-code publish.exists "
-        "python.version packages.installed packages.requirements packages.any-user packages.before-files "
-        "source.files source.ignored source.modes source.links copy.lands workdir.default workdir.writable "
-        "entrypoint.list labels.own labels.user history.plain commands.order commands.shell commands.place "
-        "publish.result publish.reuse"
+        "build-env.install build-env.commands build-env.gone marker.configured marker.commands "
+        "marker.own-code publish.exists python.version packages.installed packages.requirements "
+        "packages.any-user "
+        "packages.before-files source.files source.ignored source.modes source.links copy.lands "
+        "workdir.default workdir.writable entrypoint.list labels.own labels.user history.plain "
+        "commands.order commands.shell commands.place publish.result publish.reuse"
     ),
     "plain": "env.no-rebuild entrypoint.kept platform.one",
     "changed": "workdir.set workdir.owner user.set entrypoint.empty commands.root",
