@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from imagesmith import (
     BaseImageError,
     BuilderNotReady,
     BuildFailed,
+    BuildResult,
     EngineError,
     ExistenceUnknown,
     FeatureUnsupported,
@@ -34,6 +37,21 @@ from tests.rig.state import Rig
 pytestmark = pytest.mark.live
 
 
+@pytest.fixture(scope="module", params=["envd", "docker"])
+def builder(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def either(make: Build, builder: str) -> Build:
+    """Build by each of them."""
+
+    def run(spec: ImageSpec, **options: Any) -> BuildResult:
+        return make(spec, builder=builder, **options)
+
+    return run
+
+
 def failing(make: Build, engine: Engine, spec: ImageSpec, **options: object) -> BuildFailed:
     with pytest.raises(BuildFailed) as caught:
         make(spec, **options)
@@ -41,18 +59,18 @@ def failing(make: Build, engine: Engine, spec: ImageSpec, **options: object) -> 
     return caught.value
 
 
-def test_a_failing_command(make: Build, engine: Engine) -> None:
+def test_a_failing_command(either: Build, engine: Engine) -> None:
     spec = ImageSpec(
         name="failing",
         python_version="3.11",
         commands=["echo fine", "echo first line; echo 'the reason' >&2; exit 7; echo never"],
         env={"SECRETISH": "not-to-be-seen"},
     )
-    error = failing(make, engine, spec)
+    error = failing(either, engine, spec)
     text = str(error)
     assert error.returncode == 7
     assert "exit 7; echo never failed with exit code 7" in text
-    assert error.tail == ("first line", "the reason")
+    assert sorted(error.tail) == ["first line", "the reason"], "two streams have no order"
     assert "not-to-be-seen" not in text
     assert error.log is not None
     log = Path(error.log).read_text()
@@ -61,28 +79,31 @@ def test_a_failing_command(make: Build, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("command", ["false | true; false; echo went on", "echo $UNSET_VARIABLE"])
-def test_a_line_that_fails_in_the_middle_ends_the_build(make: Build, engine: Engine, command: str) -> None:
-    failing(make, engine, ImageSpec(name="middle", python_version="3.11", commands=[command]))
+def test_a_line_that_fails_in_the_middle_ends_the_build(either: Build, engine: Engine, command: str) -> None:
+    failing(either, engine, ImageSpec(name="middle", python_version="3.11", commands=[command]))
 
 
-def test_a_package_that_does_not_exist(make: Build, engine: Engine) -> None:
+def test_a_package_that_does_not_exist(either: Build, engine: Engine) -> None:
     spec = ImageSpec(name="nopackage", python_version="3.11", packages=["imagesmith-no-such-package==9.9"])
-    text = str(failing(make, engine, spec))
+    text = str(failing(either, engine, spec))
     assert "packages: 1 requirement failed with exit code 1" in text
-    assert "No matching distribution found for imagesmith-no-such-package==9.9" in text
-    assert "hint: no such package or version" in text
+    # pip's words, or uv's
+    assert re.search(
+        r"No matching distribution found for imagesmith-no|imagesmith-no-such-package was not found", text
+    )
+    assert "hint: no such package" in text
 
 
-def test_an_apt_package_that_does_not_exist(make: Build, engine: Engine) -> None:
+def test_an_apt_package_that_does_not_exist(either: Build, engine: Engine) -> None:
     spec = ImageSpec(name="noapt", python_version="3.11", apt_packages=["no-such-debian-package"])
-    text = str(failing(make, engine, spec))
+    text = str(failing(either, engine, spec))
     assert "apt: no-such-debian-package failed with exit code 100" in text
     assert "check its name" in text
 
 
-def test_a_full_disk_is_said(make: Build, engine: Engine) -> None:
+def test_a_full_disk_is_said(either: Build, engine: Engine) -> None:
     spec = ImageSpec(name="fulldisk", python_version="3.11", commands=["cp /etc/passwd /dev/full"])
-    assert "the engine's disk is full" in str(failing(make, engine, spec))
+    assert "the engine's disk is full" in str(failing(either, engine, spec))
 
 
 def test_a_base_that_is_not_there(make: Build, rig: Rig) -> None:
@@ -96,22 +117,22 @@ def test_a_platform_the_base_lacks_is_refused(make: Build) -> None:
 
 
 def test_a_python_the_base_does_not_state_is_checked_in_the_build(
-    make: Build, engine: Engine, rig: Rig
+    either: Build, engine: Engine, rig: Rig
 ) -> None:
     error = failing(
-        make, engine, ImageSpec(name="unstated", base_image=rig.images.debian, python_version="3.13")
+        either, engine, ImageSpec(name="unstated", base_image=rig.images.debian, python_version="3.13")
     )
     assert re.search(r"the base image carries python 3\.11\.\d+, the spec asks for 3\.13", error.message)
 
 
-def test_a_base_without_python(make: Build, engine: Engine, rig: Rig) -> None:
-    error = failing(make, engine, ImageSpec(name="bare", base_image=rig.images.bare, packages=["six"]))
+def test_a_base_without_python(either: Build, engine: Engine, rig: Rig) -> None:
+    error = failing(either, engine, ImageSpec(name="bare", base_image=rig.images.bare, packages=["six"]))
     assert "has no python3" in error.message
     assert "conda_packages=['python']" in str(error.hint)
 
 
-def test_a_user_that_is_not_in_the_base(make: Build, engine: Engine) -> None:
-    error = failing(make, engine, ImageSpec(name="nouser", python_version="3.11", user="nosuchuser"))
+def test_a_user_that_is_not_in_the_base(either: Build, engine: Engine) -> None:
+    error = failing(either, engine, ImageSpec(name="nouser", python_version="3.11", user="nosuchuser"))
     assert "create it in the base, or name a numeric uid" in str(error)
 
 
@@ -121,13 +142,13 @@ def test_what_envd_cannot_do_is_refused_before_any_work(make: Build) -> None:
     assert set(caught.value.fields) == {"builder_options"}
 
 
-def test_no_docker(make: Build, tmp_path: Path) -> None:
+def test_no_docker(either: Build, tmp_path: Path) -> None:
     nowhere = {"DOCKER_HOST": f"unix://{tmp_path / 'none.sock'}"}
     spec = ImageSpec(name="nodocker", python_version="3.11")
     with pytest.raises(ExistenceUnknown, match="no such socket"):
-        make(spec, variables=nowhere)
+        either(spec, variables=nowhere)
     with pytest.raises((BuilderNotReady, EngineError), match="no such socket"):
-        make(spec, variables=nowhere, on_unknown="build")
+        either(spec, variables=nowhere, on_unknown="build")
 
 
 def test_no_buildkit_at_the_address(make: Build) -> None:
@@ -188,6 +209,7 @@ class Cable:
         self._server.bind(str(path))
         self._server.listen()
         self._open: list[socket.socket] = []
+        self._is_cut = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -197,8 +219,12 @@ class Cable:
             except OSError:
                 return
             far = socket.socket(socket.AF_UNIX)
-            far.connect(self._target)
             self._open += [near, far]
+            far.connect(self._target)
+            if self._is_cut:  # just now
+                near.close()
+                far.close()
+                return
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
@@ -212,6 +238,7 @@ class Cable:
             return
 
     def cut(self) -> None:
+        self._is_cut = True
         self._server.close()
         for end in self._open:
             try:
@@ -233,7 +260,9 @@ def cable(target: str) -> Iterator[tuple[Cable, str]]:
             made.cut()
 
 
-def test_an_engine_that_dies_in_the_middle(make: Build, engine: Engine, rig: Rig) -> None:
+# the docker SDK leaves a socket open that could not connect: it goes here, not in some later test
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_engine_that_dies_in_the_middle(either: Build, engine: Engine, rig: Rig) -> None:
     if not rig.docker_host.startswith("unix://"):
         pytest.skip("the engine is not on a unix socket, so its cable cannot be cut")
     spec = ImageSpec(name="dying", python_version="3.11", commands=["sleep 31.4"])
@@ -244,9 +273,11 @@ def test_an_engine_that_dies_in_the_middle(make: Build, engine: Engine, rig: Rig
                 wire.cut()
 
         with pytest.raises((BuilderNotReady, EngineError), match=r"engine|Docker") as caught:
-            make(spec, report=cut, variables={"DOCKER_HOST": host})
+            either(spec, report=cut, variables={"DOCKER_HOST": host})
     assert caught.value.exit_code == 3
     assert engine.tags(spec.name) == set()
+    del caught
+    gc.collect()
 
 
 def running(text: str) -> bool:
@@ -255,9 +286,9 @@ def running(text: str) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_stops_the_build_on_the_engine_too(
-    environment: dict[str, str], engine: Engine, tmp_path: Path, number: signal.Signals
+    environment: dict[str, str], engine: Engine, tmp_path: Path, number: signal.Signals, builder: str
 ) -> None:
-    seconds = f"{1000 + number}.5"
+    seconds = f"{1000 + number}.{len(builder)}"
     (tmp_path / "image.py").write_text(
         "from imagesmith import ImageSpec\n"
         f"image = ImageSpec(name='interrupted', python_version='3.11', commands=['sleep {seconds}'])\n"
@@ -265,7 +296,12 @@ def test_interrupt_stops_the_build_on_the_engine_too(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     cache = tmp_path / "cache"
-    env = {**environment, "TMPDIR": str(temporary), "IMAGESMITH_CACHE_DIR": str(cache)}
+    env = {
+        **environment,
+        "IMAGESMITH_BUILDER": builder,
+        "TMPDIR": str(temporary),
+        "IMAGESMITH_CACHE_DIR": str(cache),
+    }
     argv = [str(Path(sys.executable).parent / "imagesmith"), "build", "--progress", "plain", "image.py"]
     with subprocess.Popen(
         argv, env=env, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE

@@ -34,6 +34,6 @@ _HINTS = (
 def hint_for(text: str) -> str | None:
     """The hint for the first known cause found in ``text``, several lines of a step's output."""
     for pattern, hint in _HINTS:
-        if match := re.search(pattern, text):
+        if match := re.search(pattern, text, re.IGNORECASE):
             return hint.format(*match.groups())
     return None
