@@ -8,8 +8,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from plugins.docker.tests.cases import request
 
-from imagesmith import BuilderNotReady, Environment, RegistryFacts, ToolMissing
+from imagesmith import BuilderNotReady, Environment, ImageSpec, RegistryFacts, ToolMissing
 from imagesmith.stores.credentials import Login
 from imagesmith.testing import RecordingRunner
 from imagesmith_docker import client
@@ -70,6 +71,16 @@ def test_what_is_missing_is_said(runner: RecordingRunner, problem: str, tmp_path
     assert not ready.ok
     assert problem in (ready.problem or "")
     assert "docker-buildx" in (ready.hint or "")
+
+
+def test_what_a_dockerfile_cannot_say_is_refused(tmp_path: Path) -> None:
+    builder = DockerBuilder(Environment(RecordingRunner(), {}, tmp_path))
+    assert builder.refusals(request(ImageSpec())) == {}
+    triggers = {"config": {"OnBuild": ["COPY . /app"]}}
+    assert "ONBUILD" in builder.refusals(request(ImageSpec(), config=triggers))["base_image"]
+    mounts = [("a", "/root/.netrc"), ("b", "/a,b"), ("c", "/a b"), ("d", "/$HOME")]
+    refused = builder.refusals(request(ImageSpec(pip_secret_mounts=mounts)))
+    assert set(refused) == {f"pip_secret_mounts[{number}]" for number in (1, 2, 3)}
 
 
 def test_the_users_configuration_is_kept_and_logins_are_added(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from imagesmith import (
     BuilderNotReady,
@@ -24,9 +24,6 @@ from imagesmith_docker import __version__, client
 from imagesmith_docker.options import Options, parse
 from imagesmith_docker.quoting import can_mount_at
 from imagesmith_docker.render import render
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 FEATURES: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(Feature, Support.FULL))
 
@@ -72,13 +69,19 @@ class DockerBuilder:
         return Readiness(True, tuple(details))
 
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
-        """Options that are none, paths that cannot be mounted."""
+        """Options that are none, paths that cannot be mounted, bases that would run steps of their own."""
         _, reasons = self._options(request)
         for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
             if not can_mount_at(target):
                 reasons[f"pip_secret_mounts[{number}]"] = (
                     f"{target!r}: a Dockerfile mounts only at paths of letters, digits and . _ - / @ + : ~"
                 )
+        config = request.base.config.get("config")
+        if isinstance(config, Mapping) and config.get("OnBuild"):
+            reasons["base_image"] = (
+                f"{request.base.reference} has ONBUILD triggers, which a Dockerfile would run; "
+                "choose the image that it is made from"
+            )
         return reasons
 
     def plan(self, request: BuildRequest) -> BuildPlan:
