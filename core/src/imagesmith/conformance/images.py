@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from imagesmith.builder import Feature
 from imagesmith.conformance import index, samples
 from imagesmith.conformance._catalogue import Skipped
 from imagesmith.loading import load
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from imagesmith.spec import ImageSpec
 
 __all__ = [
-    "COMMANDS", "ENV", "FILES", "IGNORED", "PASSWORD", "apt", "changed", "lower", "plain", "private", "rich",
-    "upper",
+    "COMMANDS", "ENV", "FILES", "IGNORED", "INDEXED", "PACKAGED", "PASSWORD",
+    "apt", "changed", "lower", "plain", "private", "rich", "upper",
 ]  # fmt: skip
 
 ENV = {
@@ -58,13 +58,19 @@ IGNORED = ("ignored.log", "folder/ignored.log", "__pycache__/x.pyc", ".imagesmit
 PASSWORD = samples.SECRET
 
 
+PACKAGED = (Feature.PACKAGES, Feature.REQUIREMENTS, Feature.PIP_EXTRA_ARGS)
+"""what a builder must have to install the packages of the rich image"""
+INDEXED = (Feature.PACKAGES, Feature.PIP_INDEX, Feature.PIP_EXTRA_INDEX_URL, Feature.PIP_EXTRA_ARGS)
+"""and those of the private one"""
+
+
 def rich(subject: Subject) -> Image:
     """Nearly every field: sources, copied files, local packages, env, build_env, commands, labels …"""
     workshop = subject.workshop()
-    return workshop.once("rich", lambda: workshop.made(_rich(workshop)))  # type: ignore[no-any-return]
+    return workshop.once("rich", lambda: workshop.made(_rich(subject, workshop)))  # type: ignore[no-any-return]
 
 
-def _rich(workshop: Workshop) -> ImageSpec:
+def _rich(subject: Subject, workshop: Workshop) -> ImageSpec:
     folder, beside = workshop.path("rich"), workshop.path("beside")
     _write(folder, FILES)
     _write(folder, {name: "*.log\nwheels/\n" if name == ".imagesmithignore" else "no\n" for name in IGNORED})
@@ -110,9 +116,16 @@ def _rich(workshop: Workshop) -> ImageSpec:
     }
     if registry := workshop.spec("rich").registry:
         fields["registry"] = registry
+    packaged = all(subject.has(feature) for feature in PACKAGED)
+    for name in {*fields} - {"name", "registry"}:
+        feature = Feature(name)
+        if not subject.has(feature) or (feature in PACKAGED and not packaged):
+            del fields[name]
+    files = "source_root=here, " if subject.has(Feature.SOURCE_ROOT) else ""
+    files += "requirements=here / 'requirements.txt', " if packaged else ""
     source = (
         "from pathlib import Path\nfrom imagesmith import ImageSpec\nhere = Path(__file__).parent\n"
-        f"image = ImageSpec(source_root=here, requirements=here / 'requirements.txt', **{fields!r})\n"
+        f"image = ImageSpec({files}**{fields!r})\n"
     )
     _write(folder, {"image.py": source})
     return load(f"{folder / 'image.py'}:image")
@@ -139,7 +152,7 @@ def changed(subject: Subject) -> Image:
             source_root=folder,
             commands=["id -u > uid"],
         )
-        return workshop.made(spec)
+        return workshop.made(subject.supported(spec))
 
     return workshop.once("changed", make)  # type: ignore[no-any-return]
 
@@ -171,7 +184,7 @@ def _apt_package(workshop: Workshop) -> str:
 def lower(subject: Subject) -> ImageSpec:
     """The spec that is the base of ``upper``."""
     workshop = subject.workshop()
-    return workshop.spec(
+    spec = workshop.spec(
         "lower",
         env={"CONFORMANCE_X": "lower", "CONFORMANCE_LOWER": "kept"},
         user="1234",
@@ -179,6 +192,7 @@ def lower(subject: Subject) -> ImageSpec:
         entrypoint=["python", "-c", "print('of the base')"],
         labels={"conformance.lower": "kept"},
     )
+    return subject.supported(spec)
 
 
 def upper(subject: Subject) -> Image:
@@ -192,7 +206,7 @@ def upper(subject: Subject) -> Image:
             env={"CONFORMANCE_X": "upper"},
             commands=["echo $CONFORMANCE_X $CONFORMANCE_LOWER > seen; id -u > uid"],
         )
-        return workshop.made(spec)
+        return workshop.made(subject.supported(spec))
 
     return workshop.once("upper", make)  # type: ignore[no-any-return]
 
@@ -200,10 +214,10 @@ def upper(subject: Subject) -> Image:
 def private(subject: Subject) -> Image:
     """Packages from an index with a login and from a further one, and a secret file at install."""
     workshop = subject.workshop()
-    return workshop.once("private", lambda: _private(workshop))  # type: ignore[no-any-return]
+    return workshop.once("private", lambda: _private(subject, workshop))  # type: ignore[no-any-return]
 
 
-def _private(workshop: Workshop) -> Image:
+def _private(subject: Subject, workshop: Workshop) -> Image:
     host = workshop.env.get("IMAGESMITH_CONFORMANCE_HOST") or workshop.engine.gateway()
     if host is None:
         raise Skipped("how builds reach this machine is not known: IMAGESMITH_CONFORMANCE_HOST is not set")
@@ -228,9 +242,8 @@ def _private(workshop: Workshop) -> Image:
         pip_extra_args=["--trusted-host", main, "--trusted-host", more],
         pip_secret_mounts=[(folder / "token", "/run/deep/er/token")],
         commands=["ls -R /run > listing"],
-        labels={"conformance.json": json.dumps({"a": 1})},
     )  # fmt: skip
-    return workshop.made(spec)
+    return workshop.made(subject.supported(spec))
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

@@ -30,7 +30,7 @@ def built_first(subject: Subject) -> None:
         assert same, "the image does not stand on the layers of its base"
 
 
-@check("base.kept", Tier.LIVE, F.BASE_IMAGE)
+@check("base.kept", Tier.LIVE, F.BASE_IMAGE, F.USER, F.ENTRYPOINT, F.LABELS)
 def kept(subject: Subject) -> None:
     """User, entrypoint and labels of the base stay where the spec names none; its work directory does not."""
     image = upper(subject)

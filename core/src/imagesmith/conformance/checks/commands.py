@@ -21,7 +21,7 @@ def order(subject: Subject) -> None:
     assert have == "one\ntwo\nthree\n", f"they ran as {have.split()}"
 
 
-@check("commands.shell", Tier.LIVE, F.COMMANDS)
+@check("commands.shell", Tier.LIVE, F.COMMANDS, F.ENV)
 def shell(subject: Subject) -> None:
     """Commands are shell: quotes, pipes, comments, several lines."""
     image = rich(subject)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imagesmith.builder import Feature
 from imagesmith.conformance import images
 from imagesmith.conformance._catalogue import Tier, check
-from imagesmith.conformance.images import ENV, plain, rich, upper
+from imagesmith.conformance.images import ENV, PACKAGED, plain, rich, upper
 from imagesmith.existence import exists
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def commands(subject: Subject) -> None:
     _same(_seen_by_commands(subject), want, "in the commands")
 
 
-@check("env.not-at-install", Tier.LIVE, F.ENV, F.PACKAGES)
+@check("env.not-at-install", Tier.LIVE, F.ENV, *PACKAGED)
 def not_at_install(subject: Subject) -> None:
     """Install steps do not see env."""
     seen = rich(subject).install["env"]
@@ -81,13 +81,13 @@ def not_at_install(subject: Subject) -> None:
     assert not told, f"the install step sees {', '.join(told)}"
 
 
-@check("build-env.install", Tier.LIVE, F.BUILD_ENV, F.PACKAGES)
+@check("build-env.install", Tier.LIVE, F.BUILD_ENV, *PACKAGED)
 def build_env_install(subject: Subject) -> None:
     """Install steps see build_env, byte for byte."""
     _same(rich(subject).install["env"], images.BUILD_ENV, "in the install step")
 
 
-@check("build-env.commands", Tier.LIVE, F.BUILD_ENV, F.COMMANDS)
+@check("build-env.commands", Tier.LIVE, F.BUILD_ENV, F.COMMANDS, F.ENV)
 def build_env_commands(subject: Subject) -> None:
     """Commands see build_env; where env names the same key, they see env's."""
     want = {"CONFORMANCE_BUILD": images.BUILD_ENV["CONFORMANCE_BUILD"], "CONFORMANCE_BOTH": "env"}
@@ -129,7 +129,7 @@ def marker_commands(subject: Subject) -> None:
     assert MARKER not in _seen_by_commands(subject), f"the commands see {MARKER}"
 
 
-@check("marker.own-code", Tier.LIVE, F.SOURCE_ROOT, F.ENTRYPOINT)
+@check("marker.own-code", Tier.LIVE, F.SOURCE_ROOT, F.ENTRYPOINT, *PACKAGED)
 def own_code(subject: Subject) -> None:
     """The spec's own code runs in the image, knows that it does, and only there; its imports are real."""
     image = rich(subject)

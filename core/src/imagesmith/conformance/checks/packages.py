@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from imagesmith.builder import Feature
 from imagesmith.conformance._catalogue import Tier, check
-from imagesmith.conformance.images import PASSWORD, apt, private, rich
+from imagesmith.conformance.images import INDEXED, PACKAGED, PASSWORD, apt, private, rich
 
 if TYPE_CHECKING:
     from imagesmith.conformance.subject import Subject
@@ -23,7 +23,7 @@ def version(subject: Subject) -> None:
     assert have == ".".join(want.split(".")[:2]), f"python is {have}, the spec asks for {want}"
 
 
-@check("packages.installed", Tier.LIVE, F.PACKAGES)
+@check("packages.installed", Tier.LIVE, *PACKAGED)
 def installed(subject: Subject) -> None:
     """The packages are installed; one whose marker is false is not."""
     found = rich(subject).inside["packages"]
@@ -31,7 +31,7 @@ def installed(subject: Subject) -> None:
     assert "conformance-absent" not in found, "a package whose marker is false is installed"
 
 
-@check("packages.requirements", Tier.LIVE, F.REQUIREMENTS)
+@check("packages.requirements", Tier.LIVE, *PACKAGED)
 def requirements(subject: Subject) -> None:
     """A requirements file is followed: comments, -r, -c, wheels and source distributions by relative path."""
     found = rich(subject).inside["packages"]
@@ -39,7 +39,7 @@ def requirements(subject: Subject) -> None:
     assert not lacking, f"not installed: {', '.join(lacking)}"
 
 
-@check("packages.any-user", Tier.LIVE, F.PACKAGES)
+@check("packages.any-user", Tier.LIVE, *PACKAGED)
 def any_user(subject: Subject) -> None:
     """Packages are importable by root and by any user, also where nothing can be written."""
     image = rich(subject)
@@ -48,7 +48,7 @@ def any_user(subject: Subject) -> None:
         assert out == "1.0\n", f"as {options}: {out!r}"
 
 
-@check("packages.before-files", Tier.LIVE, F.PACKAGES, F.SOURCE_ROOT)
+@check("packages.before-files", Tier.LIVE, *PACKAGED, F.SOURCE_ROOT)
 def before_files(subject: Subject) -> None:
     """Packages are installed before the source arrives, as root: changed sources install nothing anew."""
     seen = rich(subject).install
@@ -57,7 +57,7 @@ def before_files(subject: Subject) -> None:
     assert seen["uid"] == 0, f"packages are installed as uid {seen['uid']}"
 
 
-@check("apt.installed", Tier.LIVE, F.APT_PACKAGES)
+@check("apt.installed", Tier.LIVE, F.APT_PACKAGES, F.PACKAGES, F.PIP_EXTRA_ARGS)
 def apt_installed(subject: Subject) -> None:
     """The apt packages are installed, and their lists are not left in the image."""
     image = apt(subject)
@@ -68,7 +68,7 @@ def apt_installed(subject: Subject) -> None:
     assert not left, f"package lists are left in the image: {', '.join(left[:3])}"
 
 
-@check("apt.before-packages", Tier.LIVE, F.APT_PACKAGES, F.PACKAGES)
+@check("apt.before-packages", Tier.LIVE, F.APT_PACKAGES, F.PACKAGES, F.PIP_EXTRA_ARGS)
 def apt_first(subject: Subject) -> None:
     """apt packages are there when Python packages are built."""
     image = apt(subject)
@@ -76,21 +76,21 @@ def apt_first(subject: Subject) -> None:
     assert image.install["program"], f"the install step does not see the program {program}"
 
 
-@check("index.private", Tier.LIVE, F.PACKAGES, F.PIP_INDEX, F.PIP_EXTRA_ARGS)
+@check("index.private", Tier.LIVE, *INDEXED)
 def private_index(subject: Subject) -> None:
     """Packages come from the index that is named, with its login and the installer's own arguments."""
     found = private(subject).inside["packages"]
     assert found.get("conformance-private") == "1.0", "the package of the private index is not installed"
 
 
-@check("index.extra", Tier.LIVE, F.PACKAGES, F.PIP_EXTRA_INDEX_URL)
+@check("index.extra", Tier.LIVE, *INDEXED)
 def extra_index(subject: Subject) -> None:
     """Packages come from further indexes too."""
     found = private(subject).inside["packages"]
     assert found.get("conformance-extra") == "1.0", "the package of the further index is not installed"
 
 
-@check("secrets.mounted", Tier.LIVE, F.PACKAGES, F.PIP_SECRET_MOUNTS)
+@check("secrets.mounted", Tier.LIVE, *INDEXED, F.PIP_SECRET_MOUNTS, F.COMMANDS)
 def mounted(subject: Subject) -> None:
     """A secret file is at its place while packages are installed, and gone afterwards, its folder too."""
     image = private(subject)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from imagesmith.builder import Feature
 from imagesmith.conformance._catalogue import Tier, check
-from imagesmith.conformance.images import PASSWORD, private
+from imagesmith.conformance.images import INDEXED, PASSWORD, private
 
 if TYPE_CHECKING:
     from imagesmith.conformance.subject import Subject
 
-F = Feature
 
-
-@check("secrets.layers", Tier.LIVE, F.PACKAGES, F.PIP_INDEX)
+@check("secrets.layers", Tier.LIVE, *INDEXED)
 def layers(subject: Subject) -> None:
     """No secret stands in a layer, not even in a file that a later layer removes, nor in the config."""
     image, workshop = private(subject), subject.workshop()
@@ -29,7 +26,7 @@ def layers(subject: Subject) -> None:
     assert not found, "a secret stands in a layer or in the configuration"
 
 
-@check("secrets.told", Tier.LIVE, F.PACKAGES, F.PIP_INDEX)
+@check("secrets.told", Tier.LIVE, *INDEXED)
 def told(subject: Subject) -> None:
     """No secret stands in a label, in the history, in the log, in an event, or in the reference."""
     image = private(subject)
@@ -46,7 +43,7 @@ def told(subject: Subject) -> None:
     assert not found, f"a secret stands in {', '.join(found)}"
 
 
-@check("secrets.other-login", Tier.LIVE, F.PACKAGES, F.PIP_INDEX)
+@check("secrets.other-login", Tier.LIVE, *INDEXED)
 def other_login(subject: Subject) -> None:
     """The same spec with another login is the same image: it is reused."""
     image, workshop = private(subject), subject.workshop()
