@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from imagesmith import BuildResult, ImageSpec, build
+from imagesmith import BuildResult, ImageSpec, build, exists
 from imagesmith.settings import load_settings
 from tests.rig.state import Rig
 
@@ -74,7 +74,12 @@ def make(
     folder = tmp_path_factory.mktemp("project")
 
     def run(spec: ImageSpec, *, variables: dict[str, str] | None = None, **options: Any) -> BuildResult:
-        result = build(spec, settings=load_settings(folder, {**environment, **(variables or {})}), **options)
+        settings = load_settings(folder, {**environment, **(variables or {})})
+        if not spec.registry:
+            there = exists(spec, settings=settings)
+            if there.found and there.reference not in made:  # left by a run that was cut off
+                Engine(settings.env["DOCKER_HOST"])("rmi", "--force", there.reference)
+        result = build(spec, settings=settings, **options)
         made.append(result.reference)
         return result
 
