@@ -23,6 +23,7 @@ Each rule is a check with a stable id. `imagesmith conformance NAME` makes them 
 import pytest
 from imagesmith.conformance import BuilderConformance
 
+
 class TestMine(BuilderConformance):
     expected_failures = {}  # id -> reason; strict: one that passes is red
 
