@@ -84,7 +84,7 @@ def test_pushed_with_zstd_and_nothing_is_left_in_the_engine(
         name="pushed",
         registry=f"{rig.registry}/docker-{RUN}",
         python_version="3.11",
-        packages=["six"],
+        packages=["six", f"idna!=0.{int(RUN, 16)}"],  # layers that no other build has exported as gzip
         env={"A": "one two\nthree"},
         entrypoint=["python", "-c", "import os, six; print(repr(os.environ['A']))"],
     )
