@@ -61,6 +61,9 @@ def pushed_manifest(client: Any, image_id: str, platform: str) -> JSON | None:
 class _Catcher(ThreadingHTTPServer):
     """A registry that has every layer, and keeps what manifests it is sent by their digests."""
 
+    request_queue_size = 128
+    """The engine asks for all layers at once; whom a short queue turns away comes back a second later."""
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
         self.documents: dict[str, JSON] = {}
