@@ -148,6 +148,22 @@ def test_layers_survive_when_the_built_image_is_gone(engine: Engine, rig: Rig, t
     assert engine.store.push(target).startswith("sha256:")
 
 
+def test_a_finished_image_takes_over_its_staging_name(engine: Engine, built: str) -> None:
+    """Then that name is not its image's last one when it goes, and no image without a name stays."""
+    if not engine.store.containerd:
+        pytest.skip("the classic store waits for nothing when a name goes")
+    final, staged = engine.name(), f"{engine.name().removesuffix(':latest')}:imagesmith-staging-1"
+    engine.made.append(staged)
+    before = image_of(engine, built)
+    engine.store.publish(before.digest, staged)
+    written = engine.store.write_config(before, other_config(before, user="games"))
+    assert image_of(engine, staged) == written
+    engine.store.publish(written.digest, final)
+    engine.store.discard(staged)
+    assert engine.inspect(written.digest)["RepoTags"] == [final]
+    assert image_of(engine, built) == before, "what has other names keeps them"
+
+
 def test_both_ways_to_learn_a_manifest_agree(engine: Engine, built: str) -> None:
     if not engine.store.containerd:
         pytest.skip("the classic store needs no manifest")

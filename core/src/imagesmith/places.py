@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from imagesmith.builder import Destination, LayoutFolder, LocalEngine, RegistryRepository
 from imagesmith.errors import EngineError, UsageError
+from imagesmith.stores import STAGING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from imagesmith.stores import Store, StoredImage
 
 __all__ = ["Found", "Place", "place_for"]
-
-STAGING = "imagesmith-staging"
 
 
 @dataclass(frozen=True, slots=True)

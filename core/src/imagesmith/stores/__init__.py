@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Store", "StoredImage"]
+__all__ = ["STAGING", "Store", "StoredImage"]
 
 JSON = Mapping[str, object]
+
+STAGING = "imagesmith-staging"
+"""How the tag begins under which a builder leaves an image that is not finished."""
 
 
 @dataclass(frozen=True, slots=True)
