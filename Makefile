@@ -32,9 +32,7 @@ demo: venv rig
 	@$(WITH_RIG) $(BIN)/python examples/hello/demo.py
 
 test: venv rig-all
-	@# The docker builder's live tests do not bear the state that the others leave in the process.
-	@$(WITH_RIG) $(BIN)/pytest tests/live/test_docker_live.py
-	@$(WITH_RIG) $(BIN)/pytest --ignore tests/live/test_docker_live.py $(PYTEST_ARGS)
+	@$(WITH_RIG) $(BIN)/pytest $(PYTEST_ARGS)
 
 check: venv
 	$(BIN)/ruff check .

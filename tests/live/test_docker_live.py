@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,12 +37,18 @@ RUN = uuid.uuid4().hex[:8]
 NOWHERE = "unix:///nonexistent"
 
 
-@pytest.fixture(scope="session")
-def environment(environment: dict[str, str]) -> dict[str, str]:
-    return {**environment, "IMAGESMITH_BUILDER": "docker"}
+@pytest.fixture(scope="module")
+def make(make: Build) -> Build:
+    """Build by this builder. An ``environment`` of this module's own would not do: the ``make`` of the
+    session is made once, for whichever module comes first."""
+
+    def run(spec: ImageSpec, **options: Any) -> BuildResult:
+        return make(spec, builder="docker", **options)
+
+    return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def remote(environment: dict[str, str], rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A BuildKit over TCP."""
     return farm(environment, tmp_path_factory.mktemp("buildx"), rig.buildkit.tcp)
