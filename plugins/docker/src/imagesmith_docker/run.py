@@ -23,14 +23,14 @@ from imagesmith import (
     engine,
 )
 from imagesmith.runner import Redactor
-from imagesmith_docker import client
+from imagesmith_docker import client, names
 from imagesmith_docker.failures import explain
 from imagesmith_docker.layout import take_over
 from imagesmith_docker.progress import Progress
 from imagesmith_docker.render import CA_ID, CONDA, CONTEXT, TOOLS, render, secret_id, secret_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from imagesmith_docker.options import Options
 
@@ -67,8 +67,7 @@ class Run:
         staged = self.request.staged.folder
         if staged is None:
             raise ValueError("this plan was made for showing: its files are only listed")
-        with tempfile.TemporaryDirectory(prefix="docker-", dir=staged.parent) as name:
-            folder = Path(name)
+        with self._name() as name, self._folder(staged.parent) as folder:
             env = self._env(folder)
             secrets = _redactions(self.request)
             facts = self.facts or client.inspect(
@@ -83,6 +82,7 @@ class Run:
                     self.request,
                     self.options,
                     folder,
+                    name=name,
                     tools=client.lent_tools(self.environment.cache_dir) if rendered.lends_tools else None,
                     in_engine=facts.in_engine,
                     proxies=_proxies(self.environment.env),
@@ -95,8 +95,24 @@ class Run:
             )
             if done.returncode != 0:
                 raise explain(progress, done.returncode)
-            digest = self._leave(folder, in_engine=facts.in_engine)
+            digest = self._leave(folder, name, in_engine=facts.in_engine)
             return Built(self.request.destination, digest, self.plan.contributed)
+
+    @contextlib.contextmanager
+    def _folder(self, parent: Path) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="docker-", dir=parent) as folder:
+            yield Path(folder)
+
+    @contextlib.contextmanager
+    def _name(self) -> Iterator[str]:
+        """What the image is called in the local engine until it is published."""
+        destination = self.request.destination
+        if isinstance(destination, RegistryRepository):
+            cache = self.environment.cache_dir
+            with names.lent(cache, destination.repository, self.request.platform) as name:
+                yield name
+        else:
+            yield destination.reference if isinstance(destination, LocalEngine) else names.UNNAMED
 
     def _check(self, facts: client.BuilderFacts) -> None:
         """What can be told only once the builder in use is known."""
@@ -153,7 +169,7 @@ class Run:
         facts = [engine.registry_facts(reference, outer, config) for reference in references]
         return env | client.private_config(folder / "docker", outer, facts)
 
-    def _leave(self, folder: Path, *, in_engine: bool) -> str:
+    def _leave(self, folder: Path, name: str, *, in_engine: bool) -> str:
         """The digest under which the image stands where it was wanted."""
         request = self.request
         destination, environment = request.destination, self.environment
@@ -161,7 +177,6 @@ class Run:
             return take_over(folder / "layout", destination.path)
         if isinstance(destination, RegistryRepository) and not in_engine:
             return _told_digest(folder)
-        name = local_name(request, folder)
         with contextlib.closing(engine.local_store(environment.env)) as store:
             if isinstance(destination, RegistryRepository):
                 facts = engine.registry_facts(
@@ -170,7 +185,8 @@ class Run:
                 try:
                     return engine.push(store, name, destination, facts, environment.cache_dir)
                 finally:
-                    store.discard(name)
+                    if not store.containerd:  # which keeps no layers as they are pushed
+                        store.discard(name)
             image = store.read(name, request.platform)
         if image is None:
             raise BuilderNotReady("buildx left no image in the engine", builder="docker", hint="see the log")
@@ -190,6 +206,7 @@ def build_argv(
     options: Options,
     folder: Path,
     *,
+    name: str = names.UNNAMED,
     tools: Path | None = None,
     in_engine: bool = True,
     proxies: tuple[str, ...] = (),
@@ -207,18 +224,18 @@ def build_argv(
         argv += ["--build-context", f"{CONDA}={_link(request, folder, CONDA)}"]
     if tools is not None:
         argv += ["--build-context", f"{TOOLS}={tools}"]
-    for name in secret_targets(request):
-        argv += ["--secret", f"id={secret_id(name)},src={folder / 'secrets' / secret_id(name)}"]
+    for secret in secret_targets(request):
+        argv += ["--secret", f"id={secret_id(secret)},src={folder / 'secrets' / secret_id(secret)}"]
     if options.ca is not None:
         argv += ["--secret", f"id={CA_ID},src={Path(options.ca).absolute()}"]
     # by name: the value is in the environment. The engine keeps these out of keys and history.
-    for name in proxies:
-        argv += ["--build-arg", name]
-    output = _output(request, options, folder, in_engine=in_engine)
+    for proxy in proxies:
+        argv += ["--build-arg", proxy]
+    output = _output(request, options, folder, name, in_engine=in_engine)
     return [*argv, "--output", output, str(_link(request, folder, "context"))]
 
 
-def _output(request: BuildRequest, options: Options, folder: Path, *, in_engine: bool) -> str:
+def _output(request: BuildRequest, options: Options, folder: Path, name: str, *, in_engine: bool) -> str:
     """Where the image goes. OCI media types everywhere: the engine's cache may give us layers that an
     earlier build compressed with zstd, for which Docker's own types have no valid name."""
     match request.destination:
@@ -228,21 +245,13 @@ def _output(request: BuildRequest, options: Options, folder: Path, *, in_engine:
             return f"type=image,name={there.reference},push=true,{options.compressed()},oci-mediatypes=true"
         case RegistryRepository():
             # The engine pushes by name, and so could push the image of another build that ends just then:
-            # this one gets a name of its own, and is pushed under a lock.
-            name = local_name(request, folder)
+            # this one has a name of its own, and is pushed under a lock.
             return f"type=image,name={name},{options.compressed()},oci-mediatypes=true"
         case LocalEngine(reference) if in_engine:
             return f"type=image,name={reference},{options.compressed()},oci-mediatypes=true"
         case LocalEngine(reference):
             # an archive for ``docker load``, read once and on this machine
             return f"type=docker,name={reference},compression=uncompressed,oci-mediatypes=true"
-
-
-def local_name(request: BuildRequest, folder: Path) -> str:
-    """What the image is called in the local engine until it is published."""
-    if isinstance(request.destination, LocalEngine):
-        return request.destination.reference
-    return f"imagesmith-build:{folder.name.lower().replace('…', 'x')}"
 
 
 def _link(request: BuildRequest, folder: Path, use: str) -> Path:
