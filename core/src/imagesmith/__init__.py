@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         BuildPlan,
         BuildRequest,
         Built,
+        ChoosesBase,
         Command,
         CondaPackage,
         CondaTree,
@@ -97,6 +98,7 @@ __all__ = [
     "BuilderNotReady",
     "Built",
     "ChannelError",
+    "ChoosesBase",
     "Command",
     "Completed",
     "CondaError",
@@ -164,8 +166,8 @@ __all__ = [
 _HOMES: Final = {
     "authoring": "command_environment final_user install_environment",
     "base": "python_mismatch stated_python",
-    "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built Command CondaPackage "
-    "CondaTree Contribution Destination Environment Feature LayoutFolder LocalEngine Readiness "
+    "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built ChoosesBase Command "
+    "CondaPackage CondaTree Contribution Destination Environment Feature LayoutFolder LocalEngine Readiness "
     "RegistryRepository Secret Support",
     "conda_check": "conda_check",
     "engine": "RegistryFacts",

@@ -30,6 +30,7 @@ __all__ = [
     "Builder",
     "BuilderEntry",
     "Built",
+    "ChoosesBase",
     "Command",
     "CondaPackage",
     "CondaTree",
@@ -183,6 +184,8 @@ class Contribution:
     """folders that stand first on PATH, such as ``/opt/venv/bin``"""
     env: Mapping[str, str] = field(default_factory=FrozenMap)
     """variables under the spec's own (which win)"""
+    labels: Mapping[str, str] = field(default_factory=FrozenMap)
+    """labels under the spec's own, such as those by which a tool knows its image again"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +313,22 @@ class Builder(Protocol):
 
     def build(self, plan: BuildPlan, report: Reporter) -> Built:
         """Do it. Raises BuildFailed or BuilderNotReady; leaves nothing behind but the image."""
+
+
+class ChoosesBase(Protocol):
+    """A builder that can stand on few bases only says which one an unset ``base_image`` stands for."""
+
+    def default_base(self, spec: ImageSpec, configured: str | None, *, ask: bool) -> str | None:
+        """A reference; None: the usual default.
+
+        Args:
+            spec: one without ``base_image`` and ``cuda``.
+            configured: what the machine's settings name.
+            ask: whether engine and network may be asked; for showing a plan they may not.
+
+        Raises:
+            ImagesmithError: it cannot be told.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,11 +121,13 @@ def wanted(
         config["Entrypoint"] = list(spec.entrypoint)
     config["WorkingDir"] = spec.workdir_or_default
     config["User"] = final_user(base.config, spec)
-    config["Labels"] = _labels(base, spec, tag=tag, builder=builder, version=version)
+    config["Labels"] = _labels(base, spec, contribution, tag=tag, builder=builder, version=version)
     return {name: value for name, value in config.items() if value}
 
 
-def _labels(base: BaseImage, spec: ImageSpec, *, tag: str, builder: str, version: str) -> dict[str, str]:
+def _labels(
+    base: BaseImage, spec: ImageSpec, contribution: Contribution, *, tag: str, builder: str, version: str
+) -> dict[str, str]:
     inherited = {
         key: str(value)
         for key, value in _object(_object(base.config, "config"), "Labels").items()
@@ -142,7 +144,7 @@ def _labels(base: BaseImage, spec: ImageSpec, *, tag: str, builder: str, version
         "spec": json.dumps(spec.to_dict(), sort_keys=True, separators=(",", ":")),
     }
     prefixed = {OWN_LABELS + key: value for key, value in own.items()}
-    return dict(sorted({**inherited, **origin, **spec.labels, **prefixed}.items()))
+    return dict(sorted({**inherited, **contribution.labels, **origin, **spec.labels, **prefixed}.items()))
 
 
 def document(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from imagesmith.errors import ExistenceUnknown, StoreError
 from imagesmith.events import Message, Reporter
@@ -16,9 +16,12 @@ from imagesmith.spec import ImageSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from imagesmith.builder import Builder, ChoosesBase
+
 __all__ = [
     "Existence",
     "OnUnknown",
+    "base_for",
     "base_reference",
     "current_settings",
     "exists",
@@ -107,3 +110,12 @@ def base_reference(spec: ImageSpec, settings: Settings) -> str:
         with place_for(base, settings) as place:
             return place.reference(tag_for(base, sources.digests(base), settings))
     return base or settings.default_base(spec)
+
+
+def base_for(spec: ImageSpec, builder: Builder, settings: Settings, *, ask: bool) -> str:
+    """The same, but the builder's own choice where the spec leaves one to it. See ``ChoosesBase``."""
+    if spec.base_image is None and spec.cuda is None and hasattr(builder, "default_base"):
+        chooser = cast("ChoosesBase", builder)  # not isinstance: builders come wrapped
+        configured = settings.default_base(spec) if settings.base_image else None
+        return chooser.default_base(spec, configured, ask=ask) or base_reference(spec, settings)
+    return base_reference(spec, settings)

@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from imagesmith._frozen import FrozenMap
+from imagesmith.builder import Contribution
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from imagesmith.builder import BuildPlan, CondaPackage
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "Remembered"]
 
 _KEEP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An image, and what its builder found that its files need in the configuration."""
+
+    digest: str
+    contributed: Contribution
 
 
 class Memory:
@@ -27,14 +39,17 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def recall(self, plan: BuildPlan, version: str) -> str | None:
-        """The digest of an image whose files this plan would make again; None when none is known."""
+    def recall(self, plan: BuildPlan, version: str) -> Remembered | None:
+        """An image whose files this plan would make again; None when none is known."""
         try:
-            return self._file(plan, version).read_text(encoding="ascii").strip() or None
-        except OSError:
+            told = json.loads(self._file(plan, version).read_text(encoding="utf-8"))
+            found = told["contributed"]
+            maps = {name: FrozenMap(found[name]) for name in ("env", "labels")}
+            return Remembered(str(told["digest"]), Contribution(tuple(found["path"]), **maps))
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def remember(self, plan: BuildPlan, version: str, digest: str) -> None:
+    def remember(self, plan: BuildPlan, version: str, digest: str, contributed: Contribution) -> None:
         """This image has the files that the plan makes."""
         self._folder.mkdir(parents=True, exist_ok=True)
         known = sorted(self._folder.iterdir(), key=lambda file: file.stat().st_mtime)
@@ -42,7 +57,15 @@ class Memory:
             old.unlink(missing_ok=True)
         file = self._file(plan, version)
         draft = file.with_suffix(".new")
-        draft.write_text(digest + "\n", encoding="ascii")
+        told = {
+            "digest": digest,
+            "contributed": {
+                "path": contributed.path,
+                "env": dict(contributed.env),
+                "labels": dict(contributed.labels),
+            },
+        }
+        draft.write_text(json.dumps(told) + "\n", encoding="utf-8")
         draft.replace(file)
 
     def _file(self, plan: BuildPlan, version: str) -> Path:

@@ -31,7 +31,7 @@ from imagesmith.events import Message, Phase, Reporter, silent
 from imagesmith.existence import (
     Existence,
     OnUnknown,
-    base_reference,
+    base_for,
     current_settings,
     exists,
     reusable,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from imagesmith.builder import CondaPackage, CondaTree, Destination, Feature, Support
     from imagesmith.conda_environments import Environments
-    from imagesmith.memory import Memory
+    from imagesmith.memory import Memory, Remembered
     from imagesmith.plugins import Plugins
     from imagesmith.runner import Runner
     from imagesmith.sources import Staged
@@ -90,7 +90,7 @@ def render(
         _check(spec, place, chosen, plugins)
         staged = listed(spec)
         local = isinstance(spec.base_image, ImageSpec) and not spec.base_image.registry
-        base = BaseImage(base_reference(spec, settings), local=local)
+        base = BaseImage(base_for(spec, chosen, settings, ask=False), local=local)
         job = _Job(spec, chosen, place, settings, silent)
         conda = conda_environments.shown(spec, chosen, base, settings)
         return tuple(job.plan(job.request(platform, base, staged, "", conda)) for platform in spec.platforms)
@@ -193,7 +193,7 @@ class _Job:
         if isinstance(self.spec.base_image, ImageSpec):
             reference = self._build_base(self.spec.base_image, plugins, on_unknown)
         else:
-            reference = base_reference(self.spec, self.settings)
+            reference = base_for(self.spec, self.builder, self.settings, ask=True)
         self.report(Phase("resolving", reference))
         resolved = bases.resolve(self.spec, reference, self.settings)
 
@@ -233,19 +233,21 @@ class _Job:
 
         return Memory(self.settings.cache_dir() / "filesystems")
 
-    def _known(self, plan: BuildPlan) -> str | None:
-        """The digest of an image that has the files this plan makes, where one stands."""
+    def _known(self, plan: BuildPlan) -> Remembered | None:
+        """An image that has the files this plan makes, where one stands."""
         known = None if self.force else self._memory().recall(plan, self.builder.version)
-        return known if known and self.place.store().read(known, plan.request.platform) else None
+        return known if known and self.place.store().read(known.digest, plan.request.platform) else None
 
-    def _one(self, plan: BuildPlan, known: str | None, tag: str) -> StoredImage:
+    def _one(self, plan: BuildPlan, known: Remembered | None, tag: str) -> StoredImage:
         """Build and finish one platform."""
         from imagesmith.finish import finish  # noqa: PLC0415
 
         store, platform = self.place.store(), plan.request.platform
         if known:
-            self.report(Message(f"the files are those of {known}: only the configuration is made anew"))
-            built = Built(plan.request.destination, known, plan.contributed)
+            self.report(
+                Message(f"the files are those of {known.digest}: only the configuration is made anew")
+            )
+            built = Built(plan.request.destination, known.digest, known.contributed)
         else:
             self.report(Phase("building", f"{platform} with {self.made_by}"))
             built = self.builder.build(plan, self.report)
@@ -261,7 +263,7 @@ class _Job:
             version=__version__,
             platform=platform,
         )
-        self._memory().remember(plan, self.builder.version, image.digest)
+        self._memory().remember(plan, self.builder.version, image.digest, built.contributed)
         return image
 
     def _discard(self, destination: Destination) -> None:

@@ -16,8 +16,9 @@ from imagesmith.conformance._catalogue import Skipped
 from imagesmith.conformance.engine import Engine
 from imagesmith.conformance.probe import PROBE
 from imagesmith.errors import EngineError, ImagesmithError
-from imagesmith.existence import base_reference, exists
+from imagesmith.existence import base_for, exists
 from imagesmith.plugins import Plugins
+from imagesmith.runner import SubprocessRunner
 from imagesmith.settings import load_settings
 from imagesmith.spec import ImageSpec
 
@@ -123,6 +124,8 @@ class Workshop:
         self.mark = uuid.uuid4().hex[:8]
         self.builds = 0
         """how often the builder was told to build"""
+        self.contributed_labels: set[str] = set()
+        """names of the labels that the builder left on its images"""
         self._known: dict[str, Any] = {}
         self._closing = contextlib.ExitStack()
         self._pulled: list[str] = []
@@ -162,8 +165,10 @@ class Workshop:
     @functools.cached_property
     def base(self) -> BaseImage:
         """The base that an unset ``base_image`` stands for."""
-        spec = self.spec("base")
-        return bases.resolve(spec, base_reference(spec, self.settings), self.settings)[spec.platforms[0]]
+        spec, runner = self.spec("base"), SubprocessRunner()
+        builder = pipeline.make_builder(self.plugins, self.subject.name, self.settings, runner)
+        reference = base_for(spec, builder, self.settings, ask=True)
+        return bases.resolve(spec, reference, self.settings)[spec.platforms[0]]
 
     @functools.cached_property
     def plugins(self) -> Plugins:
@@ -257,4 +262,6 @@ class _Counted:
     def build(self, plan: BuildPlan, report: Reporter) -> Built:
         """The builder's own."""
         self._workshop.builds += 1
-        return self._inner.build(plan, report)
+        built: Built = self._inner.build(plan, report)
+        self._workshop.contributed_labels.update(built.contributed.labels)
+        return built

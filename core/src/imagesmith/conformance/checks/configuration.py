@@ -66,7 +66,7 @@ def labels(subject: Subject) -> None:
 
 @check("labels.user", Tier.LIVE, F.LABELS)
 def user_labels(subject: Subject) -> None:
-    """The user's labels stand there byte for byte, and nobody else's but the base's."""
+    """The user's labels stand there byte for byte, and nobody else's but the base's and the builder's."""
     image = rich(subject)
     for key, value in image.spec.labels.items():
         assert image.labels.get(key) == value, f"the label {key} is {image.labels.get(key)!r}, not {value!r}"
@@ -76,6 +76,7 @@ def user_labels(subject: Subject) -> None:
         key
         for key in image.labels
         if key not in image.spec.labels and key not in inherited
+        and key not in subject.workshop().contributed_labels
         and not key.startswith((_OWN, "org.opencontainers.image.base."))
     ]  # fmt: skip
     assert not strange, f"nobody asked for the labels {', '.join(strange)}"
