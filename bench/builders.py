@@ -1,8 +1,8 @@
 """Our builders beside a hand-written Dockerfile, a plain ``pip install`` one, and flytekit's default builder.
 
-    make rig && .venv/bin/python bench/builders.py [--rounds N] [--without-flytekit]
+    make rig && .venv/bin/python bench/builders.py [--rounds N] [--without-flytekit] [--heavy MEGABYTES]
 
-All on the rig's engine, in turns within one run, loaded into it. Every cold build starts after
+Whole processes, in turns on the rig's engine, loaded into it. Every cold build starts after
 ``docker builder prune -af``: run it alone. flytekit is installed from the package index for the run.
 Writes bench/RESULTS.md.
 """
@@ -18,229 +18,152 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import uv
+from support.contest import (
+    HAND,
+    HAND_APT,
+    PIP,
+    PIP_APT,
+    Builds,
+    Project,
+    by_hand,
+    docker,
+    lent_uv,
+    ours,
+    run,
+)
 from tests.rig import state
 
-from imagesmith import ImageSpec, build
-from imagesmith.settings import load_settings
-
-APT = ["curl", "git"]
-PACKAGES = ["numpy", "pandas", "requests"]
 CASES = ("cold", "nothing changed", "one source file", "only env", "one package more")
+HEAVY = "one file of 2 GB"
 
 
-@dataclass
-class Project:
-    """What is built: changed from case to case."""
-
-    folder: Path
-    base: str
-    packages: list[str] = field(default_factory=lambda: list(PACKAGES))
-    env: dict[str, str] = field(default_factory=lambda: {"ONE": "1", "TWO": "two words"})
-
-    @property
-    def source(self) -> Path:
-        return self.folder / "src"
-
-    def fresh(self) -> None:
-        shutil.rmtree(self.source, ignore_errors=True)
-        for number in range(200):
-            file = self.source / f"d{number % 10}" / f"m{number}.py"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"VALUE = {number}\n")
-        self.packages, self.env = list(PACKAGES), {"ONE": "1", "TWO": "two words"}
-
-    def change(self, case: str) -> None:
-        match case:
-            case "one source file":
-                (self.source / "d3" / "m3.py").write_text("VALUE = 'another'\n")
-            case "only env":
-                self.env = {**self.env, "ONE": "another"}
-            case "one package more":
-                self.packages = [*self.packages, "attrs"]
+def change(project: Project, case: str) -> None:
+    match case:
+        case "one source file":
+            project.edit()
+        case "only env":
+            project.env = {**project.env, "ONE": "another"}
+        case "one package more":
+            project.packages = [*project.packages, "attrs"]
 
 
-def docker(*arguments: str, cwd: Path | None = None) -> str:
-    argv = ["docker", *arguments]
-    return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=True).stdout
-
-
-Builds = Callable[[Project], str]
-
-
-def ours(builder: str, env: Mapping[str, str]) -> Builds:
-    def run(project: Project) -> str:
-        spec = ImageSpec(
-            name=f"bench-{builder}",
-            python_version="3.11",
-            packages=project.packages,
-            apt_packages=APT,
-            env=project.env,
-            source_root=project.source,
-        )
-        return build(spec, builder=builder, settings=load_settings(project.folder, env)).reference
-
-    return run
-
-
-HAND = """FROM {base}
-RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \\
-    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \\
-    rm -f /etc/apt/apt.conf.d/docker-clean; \\
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends {apt}
-RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \\
-    --mount=type=bind,from=uv,source=uv,target=/bin/uv \\
-    --mount=type=bind,source=requirements.txt,target=/run/requirements.txt \\
-    UV_LINK_MODE=copy SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \\
-    uv pip install --system --break-system-packages -q -r /run/requirements.txt
-WORKDIR /workspace
-COPY --link src /workspace
-ENV PYTHONPATH=/workspace {env}
-"""
-PIP = """FROM {base}
-ENV {env}
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends {apt}
-WORKDIR /workspace
-COPY . /workspace
-RUN pip install -q --no-cache-dir -r requirements.txt
-ENV PYTHONPATH=/workspace/src
-"""
-
-
-def dockerfile(name: str, text: str, uv_folder: Path) -> Builds:
-    def run(project: Project) -> str:
-        env = " ".join(f"{key}={json.dumps(value)}" for key, value in project.env.items())
-        (project.folder / "requirements.txt").write_text("\n".join(project.packages) + "\n")
-        filled = text.format(base=project.base, apt=" ".join(APT), env=env)
-        (project.folder / "Dockerfile").write_text(filled)
-        tag = f"bench-{name}:latest"
-        docker(
-            "buildx",
-            "build",
-            "-q",
-            "--load",
-            "-t",
-            tag,
-            "--build-context",
-            f"uv={uv_folder}",
-            ".",
-            cwd=project.folder,
-        )
-        return tag
-
-    return run
-
-
-def flytekit(python: str, uv_folder: Path) -> Builds:
-    def run(project: Project) -> str:
-        told = {"base": project.base, "apt": APT, "packages": project.packages, "source": str(project.source)}
+def flytekit(name: str, python: str, uv_folder: Path) -> Builds:
+    def build(project: Project) -> str:
+        told = {"base": project.base, "apt": list(project.apt), "packages": project.packages}
+        told |= {"source": str(project.source)}
         told["env"] = {key: json.dumps(value) for key, value in project.env.items()}
         with tempfile.TemporaryDirectory() as folder:
             script = str(HERE / "support" / "flytekit_context.py")
-            subprocess.run([python, script, folder, json.dumps(told)], check=True, capture_output=True)
+            run([python, script, folder, json.dumps(told)], HERE)
             context = ["--build-context", f"uv={uv_folder}"]
-            docker(
-                "buildx",
-                "build",
-                "-q",
-                "--load",
-                "-t",
-                "bench-flytekit:latest",
-                *context,
-                ".",
-                cwd=Path(folder),
-            )
-        return "bench-flytekit:latest"
+            docker("buildx", "build", "-q", "--load", "-t", name, *context, ".", cwd=Path(folder))
+        return name
 
-    return run
+    return build
 
 
 def python_with_flytekit(folder: Path) -> str:
     """An environment of its own: flytekit's dependencies are none of ours."""
-    subprocess.run([uv.find_uv_bin(), "venv", "-q", "--python", sys.executable, folder], check=True)
+    run([uv.find_uv_bin(), "venv", "-q", "--python", sys.executable, str(folder)], HERE)
     python = str(folder / "bin" / "python")
-    subprocess.run([uv.find_uv_bin(), "pip", "install", "-q", "--python", python, "flytekit"], check=True)
+    run([uv.find_uv_bin(), "pip", "install", "-q", "--python", python, "flytekit"], HERE)
     return python
 
 
 def megabytes(reference: str) -> float:
-    """Of the image's own layers, unpacked, as the engine stores them."""
-    # an engine unpacks some images only when a container is made of them
-    docker("rm", docker("create", reference, "true").strip())
-    return (
-        sum(
-            int(size)
-            for size in docker("history", "--human=false", "--format", "{{.Size}}", reference).split()
-        )
-        / 1e6
-    )
+    """Of all files in the image."""
+    counted = docker("run", "--rm", "--user=0", "--entrypoint=du", reference, "-sx", "--block-size=1", "/")
+    return int(counted.split()[0]) / 1e6
+
+
+def contestants(
+    number: int, folder: Path, python: str | None, uv_folder: Path
+) -> Iterator[tuple[str, Builds]]:
+    rig = state.load()
+    env = {
+        **os.environ,
+        "IMAGESMITH_BASE_IMAGE": rig.images.python311,
+        "IMAGESMITH_CACHE_DIR": str(folder / f"cache-{number}"),
+    }
+    run_name = f"bench-{os.getpid()}-{number}"
+    yield "imagesmith docker", ours("docker", f"{run_name}-docker", env)
+    yield "hand-written", by_hand(f"{run_name}-hand:1", HAND, HAND_APT, uv_folder)
+    yield "imagesmith envd", ours("envd", f"{run_name}-envd", env)
+    yield "plain pip", by_hand(f"{run_name}-pip:1", PIP, PIP_APT, uv_folder)
+    if python:
+        yield "flytekit default", flytekit(f"{run_name}-flytekit:1", python, uv_folder)
+
+
+def remove(reference: str) -> None:
+    for image in docker("images", "-q", reference.rpartition(":")[0]).split():
+        subprocess.run(["docker", "rmi", "-f", image], capture_output=True, check=False)
 
 
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rounds", type=int, default=2)
+    options.add_argument(
+        "--heavy", type=int, default=2000, help="megabytes of the large source tree; 0: none"
+    )
     options.add_argument("--without-flytekit", action="store_true")
     options.add_argument("--keep-cache", action="store_true", help="cold builds then find downloads")
     chosen = options.parse_args()
-    rig = state.load()
-    os.environ["DOCKER_HOST"] = rig.docker_host
     seconds: dict[str, dict[str, list[float]]] = {}
     sizes: dict[str, float] = {}
+
+    def timed(who: str, case: str, builds: Builds, project: Project) -> str:
+        started = time.perf_counter()
+        reference = builds(project)
+        taken = time.perf_counter() - started
+        seconds.setdefault(who, {}).setdefault(case, []).append(taken)
+        print(f"{who:18} {case:18} {taken:7.2f} s", flush=True)
+        return reference
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        uv_folder = folder / "uv"
-        uv_folder.mkdir()
-        shutil.copy2(uv.find_uv_bin(), uv_folder / "uv")
+        uv_folder = lent_uv(folder / "uv")
         python = None if chosen.without_flytekit else python_with_flytekit(folder / "flytekit")
-        base_env = {
-            **os.environ,
-            "IMAGESMITH_BASE_IMAGE": f"{rig.registry}/library/python:{{python_version}}",
-        }
         for number in range(chosen.rounds):
-            env = {**base_env, "IMAGESMITH_CACHE_DIR": str(folder / f"cache-{number}")}
-            contestants: dict[str, Builds] = {
-                "imagesmith docker": ours("docker", env),
-                "imagesmith envd": ours("envd", env),
-                "hand-written": dockerfile("hand", HAND, uv_folder),
-                "plain pip": dockerfile("pip", PIP, uv_folder),
-            }
-            if python:
-                contestants["flytekit default"] = flytekit(python, uv_folder)
-            for who, run in contestants.items():
-                project = Project(folder / who.replace(" ", "-"), rig.images.python311)
-                project.folder.mkdir(exist_ok=True)
+            for who, builds in contestants(number, folder, python, uv_folder):
+                project = Project(folder / f"project-{who.replace(' ', '-')}", state.load().images.python311)
                 project.fresh()
                 if not chosen.keep_cache:
                     docker("builder", "prune", "-af")
+                reference = ""
                 for case in CASES:
-                    project.change(case)
-                    started = time.perf_counter()
-                    reference = run(project)
-                    taken = time.perf_counter() - started
-                    seconds.setdefault(who, {}).setdefault(case, []).append(taken)
-                    print(f"{number} {who:18} {case:18} {taken:7.2f} s", flush=True)
+                    change(project, case)
+                    reference = timed(who, case, builds, project)
                 sizes[who] = megabytes(reference)
-                for image in docker("images", "-q", f"{reference.rpartition(':')[0]}").split():
-                    subprocess.run(["docker", "rmi", "-f", image], capture_output=True, check=False)
-    table = [f"| | {' | '.join(CASES)} | sum | MB |", "|---" * (len(CASES) + 3) + "|"]
+                if chosen.heavy and number == 0:
+                    project.grow(chosen.heavy)
+                    builds(project)
+                    (project.source / "data" / "7.txt").write_text("another\n")
+                    timed(who, HEAVY, builds, project)
+                    if not chosen.keep_cache:
+                        docker("builder", "prune", "-af")
+                remove(reference)
+                shutil.rmtree(project.folder)
+    cases = [*CASES, *([HEAVY] if chosen.heavy else [])]
+    table = [f"| | {' | '.join(cases)} | sum | MB |", "|---" * (len(cases) + 3) + "|"]
     for who, found in seconds.items():
-        medians = [statistics.median(found[case]) for case in CASES]
+        medians = [statistics.median(found[case]) for case in cases]
         cells = [*(f"{value:.2f}" for value in medians), f"{sum(medians):.2f}", f"{sizes[who]:.0f}"]
         table.append(f"| {who} | {' | '.join(cells)} |")
     text = "\n".join(table) + "\n"
     print(text)
     head = (
         "# Builders, side by side\n\n"
-        f"Made by `bench/builders.py`, {chosen.rounds} rounds on one engine; medians, seconds of wall time.\n"
-        f"apt: {', '.join(APT)}; packages: {', '.join(PACKAGES)}; 200 source files. What is replaced for\n"
-        "flytekit is said in `bench/support/`. MB: layers as the engine holds them, base included.\n\n"
+        f"Made by `bench/builders.py`, {chosen.rounds} rounds on one engine; medians, seconds of wall time\n"
+        "of whole processes. apt: curl, git; packages: numpy, pandas, requests; 200 source files. What is\n"
+        "replaced for flytekit is said in `bench/support/flytekit_context.py`. MB: all files of the image.\n"
+        f"The last case: {chosen.heavy} MB of source, of which one file changed.\n\n"
     )
     (HERE / "RESULTS.md").write_text(head + text)
 

@@ -1,0 +1,248 @@
+"""The oci builder beside the docker one, hand-written Dockerfiles through buildx, and buildah.
+
+    make rig-all && .venv/bin/python bench/oci.py [--rounds N] [--large MEGABYTES]
+
+Whole processes, in turns in one run, each pushed to the rig's registry. Every cold build starts after
+``docker builder prune -af``: run it alone. Adds its tables to bench/RESULTS_OCI.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from support.contest import (
+    HAND,
+    PACKAGES,
+    Builds,
+    Project,
+    by_hand,
+    docker,
+    lent_uv,
+    ours,
+    run,
+    write_dockerfile,
+)
+from support.slow_proxy import slow_proxy
+from tests.rig import state
+
+CASES = ("cold", "nothing changed", "one source edit", "one package added")
+PLATFORMS = "two platforms"
+LARGE = "large packages"
+DELAY = 0.05
+WHEEL = b"Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+Found = dict[str, dict[str, list[float]]]
+
+
+def change(project: Project, case: str) -> None:
+    match case:
+        case "one source edit":
+            project.edit()
+        case "one package added":
+            project.packages = [*project.packages, "attrs"]
+
+
+def buildah(name: str, folder: Path, uv_folder: Path) -> Builds | None:
+    """With the same Dockerfile, less what buildah does not have; its cache does not see bound files."""
+    if shutil.which("buildah") is None:
+        print("buildah is not installed: left out")
+        return None
+    storage = ["buildah", "--root", str(folder / "root"), "--runroot", str(folder / "runroot")]
+    storage += ["--storage-driver", "overlay"]
+
+    def build(project: Project) -> str:
+        write_dockerfile(project, name, HAND, "")
+        file = project.folder / "Dockerfile"
+        listed = hashlib.sha256((project.folder / "requirements.txt").read_bytes()).hexdigest()
+        text = file.read_text().replace("UV_LINK_MODE", f"LIST={listed} UV_LINK_MODE")
+        file.write_text(text.replace("--link ", "").replace("source=uv,", "source=/uv,"))
+        argv = [*storage, "build", "-q", "--layers", "--isolation", "chroot", "--tls-verify=false"]
+        run([*argv, "--build-context", f"uv={uv_folder}", "-t", name, "."], project.folder)
+        run([*storage, "push", "-q", "--tls-verify=false", name], project.folder)
+        return name
+
+    return build
+
+
+def contestants(
+    number: int, folder: Path, registry: str, base: str, uv_folder: Path
+) -> Iterator[tuple[str, Builds]]:
+    env = {
+        **os.environ,
+        "IMAGESMITH_BASE_IMAGE": base,
+        "IMAGESMITH_CACHE_DIR": str(folder / f"cache-{number}"),
+        "UV_CACHE_DIR": str(folder / f"uv-cache-{number}"),
+    }
+    run_name = f"bench-{os.getpid()}-{number}"
+    place = f"{registry}/{run_name}"
+    if os.environ.get("X") is None:
+        yield "imagesmith oci", ours("oci", "oci", env, place)
+    yield "imagesmith docker", ours("docker", "docker", env, place)
+    push = "type=image,push=true,oci-mediatypes=true"
+    yield "buildx, default gzip", by_hand(f"{place}/gzip:1", HAND, "", uv_folder, "type=image,push=true")
+    yield "buildx, zstd", by_hand(f"{place}/zstd:1", HAND, "", uv_folder, f"{push},compression=zstd")
+    if other := buildah(f"{place}/buildah:1", folder / f"buildah-{number}", uv_folder):
+        yield "buildah", other
+
+
+def wheels(folder: Path, megabytes: int) -> list[str]:
+    """Wheels of 50 MB each, in a folder of the project's: half of what they hold can be squeezed out."""
+    names = []
+    for number in range(megabytes // 50):
+        name = f"large{number}"
+        path = folder / f"{name}-1.0-py3-none-any.whl"
+        info = f"{name}-1.0.dist-info"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
+            held = {
+                f"{name}/__init__.py": b"",
+                f"{name}/data.bin": os.urandom(25_000_000).hex().encode(),
+                f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n".encode(),
+                f"{info}/WHEEL": WHEEL,
+            }
+            record = ""
+            for file, data in held.items():
+                wheel.writestr(file, data)
+                digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+                record += f"{file},sha256={digest},{len(data)}\n"
+            wheel.writestr(f"{info}/RECORD", f"{record}{info}/RECORD,,\n")
+        names.append(f"./{folder.name}/{path.name}")
+    return names
+
+
+def timed(builds: Builds, project: Project) -> float:
+    started = time.perf_counter()
+    builds(project)
+    return time.perf_counter() - started
+
+
+def peak_megabytes(project: Project) -> float:
+    """Of the builder's process itself, which starts uv and nothing larger."""
+    script = "import resource, runpy, sys; from imagesmith.cli import main; "
+    script += "sys.argv[1:] = ['build', 'spec.json', '--builder', 'oci', '--progress', 'quiet', '--force']\n"
+    script += "try: main()\n"
+    script += "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=project.folder, capture_output=True, text=True, check=False
+    )
+    return int(done.stderr.split()[-1]) / 1024
+
+
+def table(cases: tuple[str, ...], found: Mapping[str, Mapping[str, list[float]]], form: str = ".2f") -> str:
+    lines = [f"| | {' | '.join(cases)} |", "|---" * (len(cases) + 1) + "|"]
+    for who, cells in found.items():
+        shown = [format(statistics.median(cells[case]), form) if case in cells else "-" for case in cases]
+        lines.append(f"| {who} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
+def rounds(count: int, folder: Path, uv_folder: Path, *, prune: bool) -> Found:
+    seconds: Found = {}
+    rig = state.load()
+    for number in range(count):
+        for who, builds in contestants(number, folder, rig.registry, rig.images.python311, uv_folder):
+            project = Project(folder / "project", rig.images.python311, apt=())
+            project.fresh()
+            if prune:
+                docker("builder", "prune", "-af")
+            for case in CASES:
+                change(project, case)
+                note(seconds, who, case, timed(builds, project))
+    return seconds
+
+
+def slowly(folder: Path, uv_folder: Path) -> tuple[Found, Found]:
+    """One round through a proxy: seconds and requests."""
+    seconds: Found = {}
+    requests: Found = {}
+    rig = state.load()
+    with slow_proxy(rig.registry, DELAY) as proxy:
+        base = rig.images.python311.replace(rig.registry, proxy.address)
+        for who, builds in contestants(1000, folder, proxy.address, base, uv_folder):
+            project = Project(folder / "project", base, apt=())
+            project.fresh()
+            for case in CASES:
+                change(project, case)
+                before = proxy.requests
+                note(seconds, who, case, timed(builds, project))
+                requests.setdefault(who, {})[case] = [proxy.requests - before]
+    return seconds, requests
+
+
+def once(folder: Path, uv_folder: Path, megabytes: int, *, prune: bool) -> tuple[Found, float | None]:
+    """Two platforms, and large packages: once each, cold."""
+    seconds: Found = {}
+    peak = None
+    rig = state.load()
+
+    def each(number: int, base: str) -> Iterator[tuple[str, Builds, Project]]:
+        for who, builds in contestants(number, folder, rig.registry, base, uv_folder):
+            if prune:
+                docker("builder", "prune", "-af")
+            project = Project(folder / "project", base, apt=())
+            project.fresh()
+            yield who, builds, project
+
+    if rig.images.python311_multi:
+        for who, builds, project in each(2000, rig.images.python311_multi):
+            if who != "buildah":
+                project.platforms = ("linux/amd64", "linux/arm64")
+                note(seconds, who, PLATFORMS, timed(builds, project))
+    if megabytes:
+        for who, builds, project in each(3000, rig.images.python311):
+            project.packages = wheels(project.folder / "large", megabytes)
+            note(seconds, who, LARGE, timed(builds, project))
+            if who == "imagesmith oci":
+                peak = peak_megabytes(project)
+    return seconds, peak
+
+
+def note(seconds: Found, who: str, case: str, taken: float) -> None:
+    seconds.setdefault(who, {}).setdefault(case, []).append(taken)
+    print(f"{who:22} {case:18} {taken:7.2f} s", flush=True)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--large", type=int, default=1000, help="megabytes of packages; 0: none")
+    options.add_argument("--keep-cache", action="store_true", help="cold builds then find downloads")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        uv_folder = lent_uv(folder / "uv")
+        prune = not chosen.keep_cache
+        in_turns = rounds(chosen.rounds, folder, uv_folder, prune=prune)
+        delayed, requests = slowly(folder, uv_folder)
+        single, peak = once(folder, uv_folder, chosen.large, prune=prune)
+    text = (
+        "# The oci builder beside others\n\n"
+        "Made by `bench/oci.py`: whole processes in turns, pushed to a registry on loopback;\n"
+        f"{', '.join(PACKAGES)}; 200 source files. Seconds, medians of {chosen.rounds} rounds:\n\n"
+        f"{table(CASES, in_turns)}\n"
+        f"Through a proxy that adds {DELAY * 1000:.0f} ms to every request, one round, seconds:\n\n"
+        f"{table(CASES, delayed)}\nand requests:\n\n{table(CASES, requests, '.0f')}\n"
+        f"Two platforms (by hand with pip), and {chosen.large} MB of packages, cold, once, seconds:\n\n"
+        f"{table((PLATFORMS, LARGE), single)}\n"
+        f"Peak memory of the oci builder with the large packages: {peak or 0:.0f} MB.\n"
+    )
+    print(text)
+    (HERE / "RESULTS_OCI.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
