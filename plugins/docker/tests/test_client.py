@@ -120,8 +120,52 @@ def test_options_of_the_spec_win_over_the_machines() -> None:
         network="host", cache_from=("type=registry,ref=r/x",), ulimit=("nofile=1:2",), no_cache=True
     )
     assert options.arguments() == [
-        "--network", "host", "--cache-from", "type=registry,ref=r/x", "--ulimit", "nofile=1:2", "--no-cache"
+        "--network", "host", "--cache-from", "type=registry,ref=r/x", "--ulimit", "nofile=1:2",
+        "--provenance=false", "--sbom=false", "--no-cache",
     ]  # fmt: skip
+
+
+def test_a_cache_in_a_folder_is_named_by_its_whole_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options, _ = parse({}, {"cache_to": "type=local,dest=a b,mode=max", "cache_from": "type=local,src=/c"})
+    assert options.arguments()[:4] == [
+        "--cache-from", "type=local,src=/c", "--cache-to", f"type=local,dest={tmp_path}/a b,mode=max"
+    ]  # fmt: skip
+    assert options.exports_cache
+    assert not parse({"cache_to": "type=inline"}, {})[0].exports_cache
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"provenance": True}, ["--provenance=mode=min", "--sbom=false"]),
+        ({"provenance": "max", "sbom": "true"}, ["--provenance=mode=max", "--sbom=true"]),
+        ({"sbom": "r:5000/scanner"}, ["--provenance=false", "--sbom=generator=r:5000/scanner"]),
+        ({"sbom": "generator=scanner"}, ["--provenance=false", "--sbom=generator=scanner"]),
+        (
+            {"source_date_epoch": "7"},
+            ["--provenance=false", "--sbom=false", "--build-arg", "SOURCE_DATE_EPOCH=7"],
+        ),
+    ],
+)
+def test_attestations_and_times_in_words(given: dict[str, object], words: list[str]) -> None:
+    options, problems = parse(given, {})
+    assert (problems, options.arguments()) == ({}, words)
+
+
+def test_contexts_are_images_in_a_spec_and_folders_too_on_a_machine() -> None:
+    options, problems = parse({"build_contexts": {"wheels": "r:5000/wheels:1", "b": "docker-image://x"}}, {})
+    assert problems == {}
+    told = [(each.name, each.source, each.is_image) for each in options.build_contexts]
+    assert told == [("b", "docker-image://x", True), ("wheels", "docker-image://r:5000/wheels:1", True)]
+    options, problems = parse({}, {"build_contexts": "wheels=./wheels, b=/x"})
+    assert problems == {}
+    assert [(each.name, each.source) for each in options.build_contexts] == [
+        ("b", "/x"),
+        ("wheels", "./wheels"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +179,18 @@ def test_options_of_the_spec_win_over_the_machines() -> None:
         ("builder", 3, "expected text"),
         ("cache_to", {"a": "b"}, "expected text or a list"),
         ("no_cache", "perhaps", "expected true or false"),
-        ("provenance", True, "not yet supported"),
+        ("provenance", "much", "'min' or 'max'"),
+        ("sbom", "--x", "expected text"),
+        ("sbom", "A B", "no image"),
+        ("source_date_epoch", -1, "whole seconds"),
+        ("source_date_epoch", "now", "whole seconds"),
+        ("source_date_epoch", True, "whole seconds"),
+        ("build_contexts", {"imagesmith-conda": "x"}, "is taken"),
+        ("build_contexts", {"scratch": "x"}, "is taken"),
+        ("build_contexts", {"A": "x"}, "is no name"),
+        ("build_contexts", {"a": "https://x/y"}, "no image"),
+        ("build_contexts", {"a": "./wheels"}, "in no tag"),
+        ("build_contexts", "a", "expected text"),
     ],
 )
 def test_wrong_options_are_refused(name: str, value: object, reason: str) -> None:

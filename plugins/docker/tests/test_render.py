@@ -30,9 +30,9 @@ from imagesmith import (
     Secret,
 )
 from imagesmith_docker import pip_settings
+from imagesmith_docker.command import build_argv
 from imagesmith_docker.options import Options
 from imagesmith_docker.render import Rendered, render, secret_id
-from imagesmith_docker.run import build_argv
 
 GOLDEN = Path(__file__).parent / "golden"
 SPEC = ImageSpec(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,12 +16,15 @@ from imagesmith import (
     Command,
     Environment,
     Feature,
+    LocalEngine,
     Readiness,
     Reporter,
     Support,
+    UsageError,
     engine,
 )
 from imagesmith_docker import __version__, client
+from imagesmith_docker.abilities import TOO_OLD, abilities
 from imagesmith_docker.options import Options, parse
 from imagesmith_docker.quoting import can_mount_at
 from imagesmith_docker.render import render
@@ -66,11 +70,22 @@ class DockerBuilder:
             if found.problem:
                 return Readiness(False, tuple(details), problem=found.problem, hint=found.hint)
             details.append(f"Docker engine: {found.detail}")
+        able = abilities(runner, env, self._environment.cache_dir, facts)
+        if able.problem:
+            problem = f"the engine of the builder {facts.name} cannot build: {able.problem}"
+            return Readiness(False, tuple(details), problem=problem, hint=TOO_OLD)
+        details.append(f"it {able.told()}")
         return Readiness(True, tuple(details))
 
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
         """Options that are none, paths that cannot be mounted, bases that would run steps of their own."""
-        _, reasons = self._options(request)
+        options, reasons = self._options(request)
+        if isinstance(request.destination, LocalEngine):
+            for name in options.attests:
+                reasons[f"builder_options[{name!r}]"] = (
+                    "an attestation stands beside its image in an index, which the local engine does not "
+                    "keep: set registry= in the spec, or write a layout (--output)"
+                )
         for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
             if not can_mount_at(target):
                 reasons[f"pip_secret_mounts[{number}]"] = (
@@ -86,9 +101,12 @@ class DockerBuilder:
 
     def plan(self, request: BuildRequest) -> BuildPlan:
         """The Dockerfile, the scripts it runs, and the command that builds it."""
-        from imagesmith_docker.run import build_argv  # noqa: PLC0415 - listing builders needs none of it
-
         options, _ = self._options(request)
+        return self._plan(request, options)
+
+    def _plan(self, request: BuildRequest, options: Options) -> BuildPlan:
+        from imagesmith_docker.command import build_argv  # noqa: PLC0415 - listing builders needs none of it
+
         rendered = render(request, options)
         tools = Path("…/tools") if rendered.lends_tools else None
         return BuildPlan(
@@ -105,6 +123,13 @@ class DockerBuilder:
         from imagesmith_docker.run import Run  # noqa: PLC0415 - a build that is reused needs none of it
 
         options, _ = self._options(plan.request)
+        epoch = self._environment.env.get("SOURCE_DATE_EPOCH")
+        if epoch and options.source_date_epoch is None:
+            stated, problems = parse({}, {"source_date_epoch": epoch})
+            if problems:
+                raise UsageError(f"SOURCE_DATE_EPOCH: {problems['source_date_epoch']}")
+            options = replace(options, source_date_epoch=stated.source_date_epoch)
+            plan = self._plan(plan.request, options)
         return Run(self._environment, options, plan, report, self._known.get(options.builder)).build()
 
     def _options(self, request: BuildRequest) -> tuple[Options, dict[str, str]]:

@@ -34,6 +34,8 @@ class BuilderFacts:
     """``docker`` (the engine's own), ``docker-container``, ``remote``, ``kubernetes`` …"""
     platforms: tuple[str, ...] = ()
     """empty where the builder does not say"""
+    told: str = ""
+    """all that was said, less what changes from one question to the next"""
 
     @property
     def in_engine(self) -> bool:
@@ -92,7 +94,8 @@ def inspect(
             hint="start the engine, or choose a builder that docker buildx ls shows as running",
         )
     platforms = [each.strip().rstrip("*") for each in told.get("Platforms", "").split(",")]
-    return BuilderFacts(told["Name"], told["Driver"], tuple(filter(None, platforms)))
+    steady = "\n".join(line for line in lines if not line.startswith("Last Activity:"))
+    return BuilderFacts(told["Name"], told["Driver"], tuple(filter(None, platforms)), steady)
 
 
 def _ask(

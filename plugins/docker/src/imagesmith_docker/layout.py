@@ -1,4 +1,4 @@
-"""An OCI image layout that buildx wrote, taken over into the one that was asked for."""
+"""An OCI image layout that buildx wrote, taken over into the one that was asked for, or to a registry."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["take_over"]
+    from imagesmith.stores.registry import RegistryStore
+
+__all__ = ["take_over", "upload"]
 
 
 def take_over(written: Path, target: Path) -> str:
@@ -32,3 +35,32 @@ def take_over(written: Path, target: Path) -> str:
             shutil.move(blob, draft)
             draft.replace(place)
     return digest
+
+
+def upload(written: Path, store: RegistryStore, base: str) -> str:
+    """Push the blobs and manifests of a layout, untagged. Returns the digest of the uppermost manifest.
+
+    ``base``: what its lowest layers come from; where that is in the same registry they need not be sent.
+
+    Raises:
+        StoreError: the registry does not do its part.
+    """
+    from imagesmith.stores.reference import parse  # noqa: PLC0415 - for this way only
+
+    source = parse(base).repository_reference
+    blobs = written / "blobs" / "sha256"
+
+    def send(descriptor: Mapping[str, object]) -> str:
+        digest = str(descriptor["digest"])
+        path = blobs / digest.removeprefix("sha256:")
+        raw = path.read_bytes()
+        document = json.loads(raw)
+        for child in document.get("manifests", ()):
+            send(child)
+        for blob in filter(None, (document.get("config"), *document.get("layers", ()))):
+            name = str(blob["digest"])
+            if not store.has_blob(name) and not store.mount_blob(name, source):
+                store.put_blob(blobs / name.removeprefix("sha256:"), name)
+        return store.put_manifest(raw, str(descriptor["mediaType"]))
+
+    return send(json.loads((written / "index.json").read_text(encoding="utf-8"))["manifests"][0])

@@ -1,16 +1,35 @@
-"""``builder_options`` and the machine's settings for this builder, checked. Pure."""
+"""``builder_options`` and the machine's settings for this builder, checked. Pure, but for where we stand:
+relative paths are made whole."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Options", "parse"]
+__all__ = ["Context", "Options", "parse"]
 
 COMPRESSIONS = ("zstd", "gzip", "uncompressed", "estargz")
-_ATTESTATIONS = ("provenance", "sbom", "attest")
+IMAGE = "docker-image://"
+_CONTEXT_NAME = re.compile(r"[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*")
+_OWN_NAMES = ("imagesmith", "scratch", "context", "dockerfile")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Files that steps may read, and that do not enter the image."""
+
+    name: str
+    source: str
+    """``docker-image://REFERENCE``, or the path of a folder"""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image, rather than a folder of this machine."""
+        return self.source.startswith(IMAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +54,24 @@ class Options:
     """file of certificates that apt, uv and pip believe while they install, instead of the base's own"""
     no_cache: bool = False
     """run every step anew"""
+    build_contexts: tuple[Context, ...] = ()
+    """what packages and commands may read below ``/run/imagesmith/contexts``: a folder for each name"""
+    provenance: str | None = None
+    """``mode=min`` or ``mode=max``: how the image was built, as an attestation beside it"""
+    sbom: str | None = None
+    """``true`` or ``generator=IMAGE``: what the image holds, as an attestation beside it"""
+    source_date_epoch: int | None = None
+    """seconds since 1970 that stand as the time of all new files, where the engine can"""
+
+    @property
+    def exports_cache(self) -> bool:
+        """Whether layers are written elsewhere (an inline cache is a part of the image)."""
+        return any("type=inline" not in each for each in self.cache_to)
+
+    @property
+    def attests(self) -> tuple[str, ...]:
+        """The options by which attestations are asked for."""
+        return tuple(name for name in ("provenance", "sbom") if getattr(self, name) is not None)
 
     def compressed(self) -> str:
         """For ``--output``."""
@@ -51,7 +88,11 @@ class Options:
             if (value := getattr(self, name)) is not None:
                 found += [_flag(name), value]
         for name in ("cache_from", "cache_to", "add_host", "ulimit"):
-            found += [word for value in getattr(self, name) for word in (_flag(name), value)]
+            found += [word for value in getattr(self, name) for word in (_flag(name), _placed(value))]
+        for name in ("provenance", "sbom"):
+            found.append(f"{_flag(name)}={getattr(self, name) or 'false'}")
+        if self.source_date_epoch is not None:
+            found += ["--build-arg", f"SOURCE_DATE_EPOCH={self.source_date_epoch}"]
         return [*found, "--no-cache"] if self.no_cache else found
 
 
@@ -63,6 +104,8 @@ def parse(declared: Mapping[str, object], machine: Mapping[str, object]) -> tupl
         for name, value in given.items():
             try:
                 values[name] = _checked(name, value)
+                if where and name == "build_contexts":
+                    _check_declared(values[name])
             except ValueError as error:
                 problems[f"{where}[{name!r}]" if where else name] = str(error)
     return Options(**values), problems
@@ -70,10 +113,6 @@ def parse(declared: Mapping[str, object], machine: Mapping[str, object]) -> tupl
 
 def _checked(name: str, value: object) -> object:
     known = [each.name for each in fields(Options)]
-    if name in _ATTESTATIONS:
-        raise ValueError(
-            "not yet supported: an attestation names the image before its configuration is finished"
-        )
     if name not in known:
         near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
@@ -110,6 +149,77 @@ def _compression(value: object) -> str:
     return str(value)
 
 
+def _provenance(value: object) -> str | None:
+    modes = {"min": "mode=min", "max": "mode=max", "mode=min": "mode=min", "mode=max": "mode=max"}
+    if isinstance(value, str) and value in modes:
+        return modes[value]
+    try:
+        return "mode=min" if _yes_no(value) else None
+    except ValueError as error:
+        raise ValueError(f"expected true, false, 'min' or 'max', got {value!r}") from error
+
+
+def _sbom(value: object) -> str | None:
+    try:
+        return "true" if _yes_no(value) else None
+    except ValueError:
+        image = _text(value).removeprefix("generator=")
+        _check_reference(image)
+        return f"generator={image}"
+
+
+def _epoch(value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**33:
+        raise ValueError(f"expected whole seconds since 1970, got {value!r}")
+    return value
+
+
+def _contexts(value: object) -> tuple[Context, ...]:
+    """A table, or ``name=source`` texts (in a variable of the environment: one, or several by commas)."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, Mapping):
+        pairs = [text.partition("=") for text in _texts(value)]
+        value = {name.strip(): source.strip() for name, _, source in pairs}
+    return tuple(_context(name, source) for name, source in sorted(value.items()))
+
+
+def _context(name: str, source: object) -> Context:
+    if not isinstance(name, str) or not _CONTEXT_NAME.fullmatch(name) or len(name) > 100:
+        raise ValueError(f"{name!r} is no name: lower-case letters, digits and single . _ - between them")
+    if name.startswith(_OWN_NAMES[0]) or name in _OWN_NAMES:
+        raise ValueError(f"the name {name!r} is taken: choose one that does not begin with 'imagesmith'")
+    text = _text(source)
+    if text in (".", "..") or text.startswith(("/", "./", "../")):
+        return Context(name, text)
+    image = text.removeprefix(IMAGE)
+    _check_reference(image)
+    return Context(name, IMAGE + image)
+
+
+def _check_reference(text: str) -> None:
+    from imagesmith import InvalidReference  # noqa: PLC0415
+    from imagesmith.stores.reference import parse as parse_reference  # noqa: PLC0415
+
+    try:
+        parse_reference(text)
+    except InvalidReference as error:
+        hint = "an image reference, or (in the machine's settings) a folder that begins with / or ./"
+        raise ValueError(f"{text!r} is no image: expected {hint}") from error
+
+
+def _check_declared(contexts: Sequence[Context]) -> None:
+    """A tag names what a spec asks for. The files of a folder would be in the image's, and not in its tag."""
+    for context in contexts:
+        if not context.is_image:
+            raise ValueError(
+                f"{context.name}: a folder's files are in no tag, so an edit would be missed: name an image, "
+                "use the field copy, or set the folder as IMAGESMITH_DOCKER_BUILD_CONTEXTS on the machine"
+            )
+
+
 _KINDS: Mapping[str, Callable[[object], object]] = {
     "builder": _text,
     "ca": _text,
@@ -121,7 +231,22 @@ _KINDS: Mapping[str, Callable[[object], object]] = {
     "ulimit": _texts,
     "shm_size": _text,
     "no_cache": _yes_no,
+    "build_contexts": _contexts,
+    "provenance": _provenance,
+    "sbom": _sbom,
+    "source_date_epoch": _epoch,
 }
+
+
+def _placed(value: str) -> str:
+    """A cache's folder by its whole path: buildx runs in a folder of its own."""
+    if "type=local" not in value.split(","):
+        return value
+    parts = [part.partition("=") for part in value.split(",")]
+    return ",".join(
+        f"{key}={Path(text).absolute()}" if key in ("src", "dest") else key + equals + text
+        for key, equals, text in parts
+    )
 
 
 def _flag(name: str) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "CA_ID",
     "CONDA",
     "CONTEXT",
+    "CONTEXTS",
     "RUNTIME",
     "TOOLS",
     "Rendered",
@@ -41,6 +42,8 @@ CONDA = "imagesmith-conda"
 """The one that holds a conda environment."""
 TOOLS = "imagesmith-tools"
 """The one that holds uv."""
+CONTEXTS = f"{MOUNT}/contexts"
+"""Below it stand the folders and images of the option ``build_contexts``, to be read only."""
 RUNTIME = "/opt/imagesmith"
 CA_ID = "ca"
 """A secret only in that nothing of it stays: an image believes its base's certificates."""
@@ -76,7 +79,7 @@ def render(request: BuildRequest, options: Options | None = None) -> Rendered:
     """The whole build as text."""
     options = options or Options()
     contributed = contribution(request)
-    page = _Page(own_ca=options.ca is not None)
+    page = _Page(options)
     _apt(page, request)
     if request.conda is not None:
         _conda(page, request.conda)
@@ -85,13 +88,24 @@ def render(request: BuildRequest, options: Options | None = None) -> Rendered:
     if request.staged.has_requirements:
         _packages(page, request, installer(request))
     _files(page, request)
-    _commands(page, request, scripts.for_commands(request, contributed))
+    _commands(page, request, options, scripts.for_commands(request, contributed))
     page.settle("install.sh", scripts.for_installs(request, contributed, page.machine))
-    # It says which layers these are to whoever remembers builds by their text.
-    head = [f"# layers: {options.compression}"] if options.compression else []
+    head = _remarks(options)
     head += [f"FROM {request.base.pinned}", "USER 0:0", "WORKDIR /"]
     lines = [*head, *(step.line for step in page.steps)]
     return Rendered("\n".join(lines) + "\n", page.files, tuple(page.steps), contributed)
+
+
+def _remarks(options: Options) -> list[str]:
+    """They say which layers these are to whoever remembers builds by their text."""
+    said = {
+        "layers": options.compression,
+        "provenance": options.provenance,
+        "sbom": options.sbom,
+        "times": options.source_date_epoch,
+        **{f"context {each.name}": each.source for each in options.build_contexts if each.is_image},
+    }
+    return [f"# {what}: {value}" for what, value in said.items() if value is not None]
 
 
 def secret_id(name: str) -> str:
@@ -102,10 +116,15 @@ def secret_id(name: str) -> str:
 class _Page:
     """Steps and scripts as they come."""
 
-    def __init__(self, *, own_ca: bool = False) -> None:
+    def __init__(self, options: Options) -> None:
+        own_ca = options.ca is not None
         self.steps: list[Step] = []
         self.files: dict[str, str] = {}
         self.machine = dict.fromkeys(_CERTIFICATES, _CA) if own_ca else {}
+        self.machine |= _steady(options)
+        self.contexts = tuple(
+            f"type=bind,from={each.name},target={CONTEXTS}/{each.name}" for each in options.build_contexts
+        )
         self.certificates = (
             (f"type=secret,id={CA_ID},required=true,mode=0444,target={_CA}",) if own_ca else ()
         )
@@ -182,7 +201,7 @@ def _python(page: _Page, request: BuildRequest) -> None:
 
 def _packages(page: _Page, request: BuildRequest, chosen: Installer) -> None:
     spec = request.spec
-    mounts = [_bind("requirements", "requirements", "rw"), *page.certificates]
+    mounts = [_bind("requirements", "requirements", "rw"), *page.certificates, *page.contexts]
     mounts.append(_cache(request, "pip", f"{MOUNT}/cache/pip", locked=False))
     if chosen.uv:
         mounts.append(_cache(request, "uv", f"{MOUNT}/cache/uv", locked=False))
@@ -228,7 +247,23 @@ def _files(page: _Page, request: BuildRequest) -> None:
         page.copy(f"files: {workdir}", "source/", workdir)
 
 
-def _commands(page: _Page, request: BuildRequest, runner: str) -> None:
+def _steady(options: Options) -> dict[str, str]:
+    """Lets what runs in a step write the same bytes at any time of day."""
+    if options.source_date_epoch is None:
+        return {}
+    epoch = str(options.source_date_epoch)
+    # Byte code holds the time of its source, unless it is made to hold a hash: by pip and uv, which see the
+    # first and the last variable. What python writes on import never does.
+    return {
+        "SOURCE_DATE_EPOCH": epoch,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYC_INVALIDATION_MODE": "CHECKED_HASH",
+    }
+
+
+def _commands(page: _Page, request: BuildRequest, options: Options, runner: str) -> None:
+    steady = "".join(f'export {key}="${{{key}-{value}}}"\n' for key, value in _steady(options).items())
     for number, command in enumerate(request.spec.commands):
-        page.run(f"command-{number:03d}", f"command: {command}", f"{command}\n", by="command.sh")
+        name, script = f"command: {command}", f"{steady}{command}\n"
+        page.run(f"command-{number:03d}", name, script, *page.contexts, by="command.sh")
     page.settle("command.sh", runner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,23 +18,27 @@ from imagesmith import (
     FeatureUnsupported,
     LayoutFolder,
     LocalEngine,
+    Message,
     RegistryRepository,
     Reporter,
     engine,
 )
 from imagesmith.runner import Redactor
+from imagesmith.stores.registry import open_repository
 from imagesmith_docker import client, names
+from imagesmith_docker.abilities import TOO_OLD, Abilities, abilities
+from imagesmith_docker.command import build_argv, by_layout, link
 from imagesmith_docker.failures import explain
-from imagesmith_docker.layout import take_over
+from imagesmith_docker.layout import take_over, upload
 from imagesmith_docker.progress import Progress
-from imagesmith_docker.render import CA_ID, CONDA, CONTEXT, TOOLS, render, secret_id, secret_targets
+from imagesmith_docker.render import CONDA, CONTEXT, render, secret_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from imagesmith_docker.options import Options
 
-__all__ = ["Run", "build_argv"]
+__all__ = ["Run"]
 
 _STATUS_LIMIT = 16 * 1024 * 1024
 """characters of one status of buildx, which holds output of several steps"""
@@ -74,13 +78,16 @@ class Run:
                 self.environment.runner, env, folder, self.options.builder, secrets
             )
             self._check(facts)
+            able = self._check_engine(facts)
+            options = self._options(able)
+            by_folder = by_layout(self.request, options, in_engine=facts.in_engine)
             self._write(folder, staged)
             rendered = render(self.request, self.options)
             progress = Progress(rendered.steps, self.report, Redactor(secrets))
             done = self.environment.runner.run(
                 build_argv(
                     self.request,
-                    self.options,
+                    options,
                     folder,
                     name=name,
                     tools=client.lent_tools(self.environment.cache_dir) if rendered.lends_tools else None,
@@ -95,7 +102,11 @@ class Run:
             )
             if done.returncode != 0:
                 raise explain(progress, done.returncode)
-            digest = self._leave(folder, name, in_engine=facts.in_engine)
+            digest = (
+                self._upload(folder / "layout")
+                if by_folder
+                else self._leave(folder, name, in_engine=facts.in_engine)
+            )
             return Built(self.request.destination, digest, self.plan.contributed)
 
     @contextlib.contextmanager
@@ -134,6 +145,41 @@ class Run:
                 hint="install QEMU's binfmt handlers there (Debian: qemu-user-static), or choose another",
             )
 
+    def _check_engine(self, facts: client.BuilderFacts) -> Abilities:
+        """What the engine behind the builder in use can do.
+
+        Raises:
+            BuilderNotReady: less than this build needs.
+        """
+        able = abilities(self.environment.runner, self.environment.env, self.environment.cache_dir, facts)
+        if able.problem:
+            raise BuilderNotReady(
+                f"the engine of the builder {facts.name} cannot build: {able.problem}",
+                builder="docker",
+                hint=TOO_OLD,
+            )
+        wanted = [
+            *(["an image layout"] if isinstance(self.request.destination, LayoutFolder) else []),
+            *(f"builder_options[{name!r}]" for name in self.options.attests),
+            *(["builder_options['cache_to']"] if self.options.exports_cache else []),
+        ]
+        if wanted and not able.exports:
+            raise BuilderNotReady(
+                f"the engine of the builder {facts.name} cannot give {', '.join(wanted)}",
+                builder="docker",
+                hint="turn on the engine's containerd image store, or choose another buildx builder",
+            )
+        return able
+
+    def _options(self, able: Abilities) -> Options:
+        """As far as this engine can."""
+        if self.options.source_date_epoch is None or able.dates:
+            return self.options
+        self.report(
+            Message("this engine cannot set the times in layers: the digest will not repeat", "warning")
+        )
+        return replace(self.options, source_date_epoch=None)
+
     def _write(self, folder: Path, staged: Path) -> None:
         """The Dockerfile, the scripts, uv, the secrets, and a name for the context.
 
@@ -145,10 +191,10 @@ class Run:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
         (folder / CONTEXT).mkdir(exist_ok=True)
-        _link(self.request, folder, "context").symlink_to(staged)
+        link(self.request, folder, "context").symlink_to(staged)
         conda = self.request.conda
         if conda is not None and conda.folder is not None:
-            _link(self.request, folder, CONDA).symlink_to(conda.folder)
+            link(self.request, folder, CONDA).symlink_to(conda.folder)
         secrets = {name: secret.reveal() for name, secret in self.request.secrets.items()}
         (folder / "secrets").mkdir(mode=0o700)
         for name, value in secrets.items():
@@ -168,6 +214,16 @@ class Run:
         config = self.request.spec.registry_config
         facts = [engine.registry_facts(reference, outer, config) for reference in references]
         return env | client.private_config(folder / "docker", outer, facts)
+
+    def _upload(self, layout: Path) -> str:
+        """Push a layout to the registry ourselves."""
+        request = self.request
+        if not isinstance(request.destination, RegistryRepository):
+            raise TypeError(request.destination)
+        with open_repository(
+            request.destination.repository, self.environment.env, request.spec.registry_config
+        ) as store:
+            return upload(layout, store, request.base.reference)
 
     def _leave(self, folder: Path, name: str, *, in_engine: bool) -> str:
         """The digest under which the image stands where it was wanted."""
@@ -199,64 +255,6 @@ def _told_digest(folder: Path) -> str:
     if not digest:
         raise BuilderNotReady("buildx names no digest", builder="docker", hint="see the log")
     return digest
-
-
-def build_argv(
-    request: BuildRequest,
-    options: Options,
-    folder: Path,
-    *,
-    name: str = names.UNNAMED,
-    tools: Path | None = None,
-    in_engine: bool = True,
-    proxies: tuple[str, ...] = (),
-) -> list[str]:
-    """The command that builds what stands in ``folder``.
-
-    The client is run as it is: python-on-whales would give the same words, for a third of a second of
-    imports.
-    """
-    argv = ["docker", "buildx", "build", "--file", str(folder / "Dockerfile"), "--platform", request.platform]
-    argv += ["--progress", "rawjson", "--metadata-file", str(folder / "metadata.json")]
-    argv += ["--provenance=false", "--sbom=false", *options.arguments()]
-    argv += ["--build-context", f"{CONTEXT}={folder / CONTEXT}"]
-    if request.conda is not None:
-        argv += ["--build-context", f"{CONDA}={_link(request, folder, CONDA)}"]
-    if tools is not None:
-        argv += ["--build-context", f"{TOOLS}={tools}"]
-    for secret in secret_targets(request):
-        argv += ["--secret", f"id={secret_id(secret)},src={folder / 'secrets' / secret_id(secret)}"]
-    if options.ca is not None:
-        argv += ["--secret", f"id={CA_ID},src={Path(options.ca).absolute()}"]
-    # by name: the value is in the environment. The engine keeps these out of keys and history.
-    for proxy in proxies:
-        argv += ["--build-arg", proxy]
-    output = _output(request, options, folder, name, in_engine=in_engine)
-    return [*argv, "--output", output, str(_link(request, folder, "context"))]
-
-
-def _output(request: BuildRequest, options: Options, folder: Path, name: str, *, in_engine: bool) -> str:
-    """Where the image goes. OCI media types everywhere: the engine's cache may give us layers that an
-    earlier build compressed with zstd, for which Docker's own types have no valid name."""
-    match request.destination:
-        case LayoutFolder():
-            return f"type=oci,tar=false,dest={folder / 'layout'},{options.compressed()}"
-        case RegistryRepository() as there if not in_engine:
-            return f"type=image,name={there.reference},push=true,{options.compressed()},oci-mediatypes=true"
-        case RegistryRepository():
-            # The engine pushes by name, and so could push the image of another build that ends just then:
-            # this one has a name of its own, and is pushed under a lock.
-            return f"type=image,name={name},{options.compressed()},oci-mediatypes=true"
-        case LocalEngine(reference) if in_engine:
-            return f"type=image,name={reference},{options.compressed()},oci-mediatypes=true"
-        case LocalEngine(reference):
-            # an archive for ``docker load``, read once and on this machine
-            return f"type=docker,name={reference},compression=uncompressed,oci-mediatypes=true"
-
-
-def _link(request: BuildRequest, folder: Path, use: str) -> Path:
-    """What a folder of the core's is called in the command line."""
-    return folder / f"{use}-{request.spec.name.replace('/', '-')}"
 
 
 def _proxies(env: Mapping[str, str]) -> tuple[str, ...]:
