@@ -21,9 +21,9 @@ venv: .venv/.installed
 rig:
 	@$(PYTHON) -m tests.rig up
 
-# With the optional parts: linux/arm64 by emulation.
+# With the optional parts: linux/arm64 by emulation, and Cloud Native Buildpacks.
 rig-all:
-	@$(PYTHON) -m tests.rig up --with arm64
+	@$(PYTHON) -m tests.rig up --with arm64 --with cnb
 
 rig-down:
 	@$(PYTHON) -m tests.rig down

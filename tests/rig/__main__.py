@@ -15,7 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.rig", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="start what does not run yet")
-    start.add_argument("--with", dest="parts", action="append", default=[], choices=["arm64"])
+    start.add_argument("--with", dest="parts", action="append", default=[], choices=["arm64", "cnb"])
     commands.add_parser("down", help="end what the rig started; its cache stays")
     commands.add_parser("status", help="what runs, and where")
     commands.add_parser("env", help="shell lines that point tools at the rig")
@@ -49,6 +49,8 @@ def exports(rig: state.Rig) -> str:
         "IMAGESMITH_RIG": str(state.state_path()),
         "IMAGESMITH_BASE_IMAGE": f"{rig.registry}/library/python:{{python_version}}",
     }
+    if rig.cnb:
+        values["IMAGESMITH_BUILDPACKS_BUILDER"] = rig.cnb.builder
     if rig.docker_host != "unix:///var/run/docker.sock":
         values["DOCKER_HOST"] = rig.docker_host
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())

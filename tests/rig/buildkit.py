@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import socket
 from pathlib import Path
 
-from . import processes
-from .console import part, run
+from . import golang, processes
 from .state import Buildkit, Settings, TlsRegistry, cache
 
 NAME = "buildkitd"
 MODULE = Path(__file__).parent / "buildkit"
 COMMAND = "github.com/moby/buildkit/cmd/buildkitd"
-GO_PACKAGE = "golang-1.24-go"  # of the newer Debian release, where no go is on PATH
-GO_FROM_PACKAGE = Path("/usr/lib/go-1.24/bin/go")
-
-
-def debian_packages() -> list[str]:
-    """Return what must be installed before ``binary`` is called."""
-    return [] if _binary_path().exists() or shutil.which("go") else [GO_PACKAGE]
 
 
 def binary() -> Path:
-    """Return the program, built once per content of our module files, by this machine's go settings."""
-    done = _binary_path()
-    if done.exists():
-        return done
-    done.parent.mkdir(parents=True, exist_ok=True)
-    draft = done.with_name("draft-buildkitd")
-    with part("buildkitd from its Go module"):
-        go = shutil.which("go") or GO_FROM_PACKAGE
-        argv = [go, "build", "-trimpath", "-ldflags", "-s -w", "-o", draft, COMMAND]
-        run(argv, cwd=MODULE, env={"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"})
-    draft.replace(done)
-    return done
+    """Return the program."""
+    return golang.build("buildkit", MODULE, [COMMAND], {}) / NAME
 
 
 def addresses(settings: Settings) -> Buildkit:
@@ -68,11 +48,6 @@ def listens(settings: Settings) -> bool:
 def stop() -> None:
     """End it."""
     processes.stop(NAME)
-
-
-def _binary_path() -> Path:
-    content = b"\0".join(file.read_bytes() for file in sorted(MODULE.iterdir()) if file.is_file())
-    return cache() / "buildkit" / "bin" / hashlib.sha256(content).hexdigest()[:16] / "buildkitd"
 
 
 def configuration(root: Path, address: Buildkit, plain: str, tls: TlsRegistry) -> str:

@@ -109,12 +109,14 @@ def start_classic(settings: Settings) -> str:
     return host
 
 
-def build(host: str, dockerfile: str, reference: str, options: Sequence[str] = ()) -> None:
-    """Build a Dockerfile that needs no other file, as a plain image in that engine."""
-    with tempfile.TemporaryDirectory() as context:
-        file = Path(context, "Dockerfile")
+def build(
+    host: str, dockerfile: str, reference: str, options: Sequence[str] = (), files: Path | None = None
+) -> None:
+    """Build a Dockerfile as a plain image in that engine; ``files``: the folder it copies from."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "Dockerfile")
         file.write_text(dockerfile, encoding="utf-8")
-        argv = [
+        argv: list[str | Path] = [
             "docker",
             "buildx",
             "build",
@@ -123,7 +125,9 @@ def build(host: str, dockerfile: str, reference: str, options: Sequence[str] = (
             *options,
             "--tag",
             reference,
-            context,
+            "--file",
+            file,
+            files or folder,
         ]
         run(argv, env={"DOCKER_HOST": host, "BUILDX_BUILDER": ""})
 

@@ -14,8 +14,8 @@ from .state import Images, TlsRegistry, cache
 PYTHON311, PYTHON313, DEBIAN, BARE = "python:3.11", "python:3.13", "debian:bookworm", "bare:latest"
 DEBIAN_NEWER = "debian:trixie"
 PUBLIC = {
-    PYTHON311: "FROM python:3.11-slim\n",
-    PYTHON313: "FROM python:3.13-slim\n",
+    PYTHON311: "FROM python:3.11-slim-bookworm\n",
+    PYTHON313: "FROM python:3.13-slim-trixie\n",
     DEBIAN: "FROM debian:bookworm-slim\nRUN apt-get update && apt-get install -y --no-install-recommends "
     "ca-certificates python3 python3-pip python3-venv && rm -rf /var/lib/apt/lists/*\n",
     BARE: "FROM debian:bookworm-slim\n",
@@ -40,10 +40,13 @@ class Publisher:
 
     def done(self, name: str, key: str) -> bool:
         """Tell whether it was pushed, made from what ``key`` stands for."""
-        mark = _mark(name)
-        made = mark.read_text(encoding="utf-8") if mark.exists() else ""
         repository, _, tag = name.partition(":")
-        return made == key and registries.has(self.plain, f"library/{repository}", tag)
+        return self.made_from(name) == key and registries.has(self.plain, f"library/{repository}", tag)
+
+    def made_from(self, name: str) -> str:
+        """Return the key of what was last pushed under this name, "" where nothing was."""
+        mark = _mark(name)
+        return mark.read_text(encoding="utf-8") if mark.exists() else ""
 
     def push(self, name: str, key: str) -> None:
         """Push to both registries."""

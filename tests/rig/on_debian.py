@@ -7,11 +7,11 @@ from collections.abc import Collection
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
-from . import arm64, bases, buildkit, engine, images, network, packages, processes, registries
+from . import arm64, bases, buildkit, cnb, engine, images, network, packages, processes, registries
 from .console import RigError, part, say
 from .state import Rig, Settings, new_password, settings_path
 
-ARM64 = "arm64"  # name of the optional part
+ARM64, CNB = "arm64", "cnb"  # names of the optional parts
 PACKAGES = (
     "docker.io",
     "docker-cli",
@@ -31,12 +31,11 @@ def up(parts: Collection[str] = ()) -> Rig:
         RigError: says which part failed and what to do.
     """
     with ThreadPoolExecutor() as pool:
-        go = buildkit.debian_packages()
-        early = None if go else pool.submit(buildkit.binary)
+        program = pool.submit(buildkit.binary)
         with part("Debian packages"):
-            packages.install([*PACKAGES, *PACKAGES_TLS, *go])
+            packages.install([*PACKAGES, *PACKAGES_TLS])
         emulated = _start_arm64(pool) if ARM64 in parts else None
-        program = early or pool.submit(buildkit.binary)
+        lifecycle = pool.submit(cnb.programs) if CNB in parts else None
         settings = _settings()
         with part("registries and engines"):
             plain = registries.start_plain(settings)
@@ -50,11 +49,13 @@ def up(parts: Collection[str] = ()) -> Rig:
         address = buildkit.start(program.result(), settings, plain, tls)
         for future in pending:
             future.result()
+        if lifecycle:
+            cnb.publish(publisher, lifecycle.result())
         if emulated:
             emulated.result()
             arm64.publish(publisher)
     made = dataclasses.replace(publisher.images(), python311_multi=arm64.reference(publisher))
-    return Rig(host, classic, plain, tls, made, address)
+    return Rig(host, classic, plain, tls, made, address, cnb.reference(publisher))
 
 
 def down() -> None:

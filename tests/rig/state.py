@@ -51,6 +51,22 @@ class Buildkit:
 
 
 @dataclass(frozen=True, slots=True)
+class Cnb:
+    """Cloud Native Buildpacks; only with ``up --with cnb``. All but ``pack`` are full references."""
+
+    builder: str
+    builder_old: str | None = (
+        None  # its platform APIs are too old; None here and below: a public builder is used
+    )
+    builder_extended: str | None = None  # has image extensions
+    run: str | None = None
+    run_next: str | None = None  # a later version of it
+    run_pinned: str | None = None  # applications on it cannot be rebased
+    run_other: str | None = None  # of another distribution
+    pack: str | None = None  # path of the program
+
+
+@dataclass(frozen=True, slots=True)
 class Rig:
     """All that runs. Addresses are URLs for engines and BuildKit, ``host:port`` for registries."""
 
@@ -62,6 +78,7 @@ class Rig:
     registry_tls: TlsRegistry
     images: Images
     buildkit: Buildkit
+    cnb: Cnb | None = None
 
     def to_json(self) -> str:
         """Return the text of the state file."""
@@ -77,6 +94,7 @@ class Rig:
                 "registry_tls": TlsRegistry(**data["registry_tls"]),
                 "images": Images(**data["images"]),
                 "buildkit": Buildkit(**data["buildkit"]),
+                "cnb": Cnb(**data["cnb"]) if data.get("cnb") else None,
             }
         )
 
