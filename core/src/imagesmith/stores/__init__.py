@@ -27,6 +27,9 @@ class StoredImage:
     media_type: str = ""
     size: int = 0
     """of the manifest, in bytes; 0 where the store does not show it"""
+    attestations: tuple[JSON, ...] = ()
+    """descriptors of manifests in the same store that say something about the image; they belong in its
+    index"""
 
     @property
     def platform(self) -> str:
@@ -52,7 +55,7 @@ class Store(Protocol):
         """A new image with the same layers and another configuration document. Not tagged."""
 
     def write_index(self, images: Sequence[StoredImage]) -> str:
-        """An image index over images in this store, annotations aside. Returns its digest. Not tagged."""
+        """An index over images in this store, and over what is attested about them. Not tagged."""
 
     def publish(self, digest: str, tag: str) -> None:
         """Put the image or index under ``tag``, in one step."""

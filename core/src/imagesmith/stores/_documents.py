@@ -60,7 +60,7 @@ def reconfigured(manifest: JSON, config: bytes) -> dict[str, object]:
 
 
 def index_over(images: Sequence[StoredImage]) -> dict[str, object]:
-    """An OCI index of single-platform images."""
+    """An OCI index of single-platform images, and behind them of what is attested about them."""
     entries = []
     for image in images:
         platform = {
@@ -76,6 +76,7 @@ def index_over(images: Sequence[StoredImage]) -> dict[str, object]:
                 "platform": platform,
             }
         )
+    entries += [dict(each) for image in images for each in image.attestations]
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
 
 

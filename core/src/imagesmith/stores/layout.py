@@ -124,6 +124,19 @@ class LayoutStore:
             self._replace(path, data)
         return digest
 
+    def get_blob(self, digest: str) -> bytes:
+        """A blob's bytes, checked against its digest."""
+        return self._blob(digest)
+
+    def put_manifest(self, raw: bytes, media_type: str) -> str:  # noqa: ARG002 - it says so itself
+        """Write a manifest or index, untagged. Returns its digest."""
+        return self.put_blob(raw)
+
+    def document(self, ref: str) -> JSON | None:
+        """The manifest or index under a tag or digest."""
+        found = self._find(ref)
+        return None if found is None else self._json(self._blob(str(found.get("digest"))), ref)
+
     # index.json
 
     def _entries(self) -> list[JSON]:

@@ -7,12 +7,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from imagesmith._frozen import FrozenMap
-from imagesmith.errors import AuthenticationFailed, ImagesmithError, RegistryError
+from imagesmith.errors import AuthenticationFailed, BlobUnknown, ImagesmithError, RegistryError
 from imagesmith.stores import StoredImage
 from imagesmith.stores._documents import (
     CONFIG,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from imagesmith.stores._stream import BlobStream
+
 __all__ = ["RegistryStore", "open_repository"]
 
 JSON = Mapping[str, object]
@@ -48,7 +50,7 @@ _DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 
 class RegistryStore:
-    """One repository. ``ref`` is a tag or a digest everywhere.
+    """One repository. ``ref`` is a tag or a digest everywhere. Blobs may come and go in several threads.
 
     Every method but ``discard`` raises AuthenticationFailed, RegistryUnreachable or RegistryError where
     the registry does not do its part; absence is an answer (None, False, empty), not an error.
@@ -79,6 +81,8 @@ class RegistryStore:
         self._mirror = remote(*mirror) if mirror else None
         self._manifests: dict[str, Manifest] = {}
         self._configs: dict[str, JSON] = {}
+        self._held: set[str] = set()
+        """digests of manifests that are written together with the tag or the index that leads to them"""
 
     def __enter__(self) -> Self:
         return self
@@ -125,29 +129,36 @@ class RegistryStore:
         return self.read(self._existing(listed[chosen]).digest) if chosen is not None else None
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
-        """New configuration and manifest beside the old ones; no layer moves."""
+        """A new configuration; no layer moves. The manifest is sent by ``publish`` or ``write_index``.
+
+        Nothing is read back: the registry takes a blob or a manifest only if its digest is that of the
+        bytes, and names it in its answer.
+        """
         if image.manifest is None:
             raise self._origin.error(f"does not hold {image.digest}: it comes from another store")
         data = encode(config)
         config_digest = self.put_blob(data)
-        raw = encode(reconfigured(image.manifest, data))
-        digest = self.put_manifest(raw, image.media_type or MANIFEST)
         self._configs[config_digest] = config
-        return self._image(self._manifests[digest])
+        manifest = reconfigured(image.manifest, data)
+        return self._image(self._hold(manifest, image.media_type or MANIFEST))
 
     def write_index(self, images: Sequence[StoredImage]) -> str:
-        """An index over images of this repository. Returns its digest."""
+        """An index over images of this repository, sent by ``publish``. Returns its digest."""
         known = [(image, self._existing(image.digest)) for image in images]
+        for _, manifest in known:
+            if manifest.digest in self._held:
+                self.put_manifest(manifest.raw, manifest.media_type)
         exact = [replace(image, media_type=it.media_type, size=len(it.raw)) for image, it in known]
-        return self.put_manifest(encode(index_over(exact)), INDEX)
+        return self._hold(index_over(exact), INDEX).digest
 
     def publish(self, digest: str, tag: str) -> None:
         """Put the very bytes under ``digest`` under ``tag``; fine if they stand there already."""
         manifest = self._existing(digest)
         try:
             self._origin.put_manifest(manifest.raw, manifest.media_type, tag)
+            self._held.discard(digest)
         except RegistryError as error:
-            if error.status is None or error.status == 429:
+            if error.status is None or error.status == 429 or isinstance(error, BlobUnknown):
                 raise
             standing = None
             with contextlib.suppress(RegistryError):
@@ -186,12 +197,29 @@ class RegistryStore:
         """Whether a blob stands in the repository."""
         return self._origin.head_blob(digest)
 
+    def document(self, ref: str) -> JSON | None:
+        """The manifest or index under a tag or digest."""
+        manifest = self._manifest(ref)
+        return None if manifest is None else manifest.document
+
     def get_blob(self, digest: str) -> bytes:
         """A blob of at most 16 MiB, checked against its digest."""
         found = self._nearest(lambda remote: remote.get_blob(digest))
         if found is None:
             raise self._origin.error(f"lacks the blob {digest}", status=404, hint="build and push it anew")
         return found
+
+    @contextlib.contextmanager
+    def open_blob(self, digest: str) -> Iterator[BlobStream]:
+        """A blob of any size as a stream, ``read(n)``; see ``BlobStream`` for what it raises.
+
+        A connection that breaks in the middle is an error (RegistryUnreachable): start over then.
+        """
+        stream = self._nearest(lambda remote: remote.open_blob(digest))
+        if stream is None:
+            raise self._origin.error(f"lacks the blob {digest}", status=404, hint="build and push it anew")
+        with stream:
+            yield stream
 
     def put_blob(self, data: bytes | Path, digest: str | None = None) -> str:
         """Upload bytes or a file without asking first. Returns the digest (computed when not given)."""
@@ -212,9 +240,19 @@ class RegistryStore:
         digest = digest_of(raw)
         self._origin.put_manifest(raw, media_type, digest)
         self._manifests[digest] = Manifest(digest, media_type, raw, json.loads(raw))
+        self._held.discard(digest)
         return digest
 
     # inside
+
+    def _hold(self, document: JSON, media_type: str) -> Manifest:
+        """Keep a manifest until a tag or an index leads to it."""
+        raw = encode(document)
+        manifest = Manifest(digest_of(raw), media_type, raw, json.loads(raw))
+        if manifest.digest not in self._manifests:
+            self._manifests[manifest.digest] = manifest
+            self._held.add(manifest.digest)
+        return manifest
 
     def _nearest(self, fetch: Callable[[Repository], T | None]) -> T | None:
         if self._mirror is not None:
