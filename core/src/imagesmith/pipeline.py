@@ -221,7 +221,8 @@ class _Job:
         try:
             images = [self._one(plan, known[platform], tag) for platform, plan in plans.items()]
             self.report(Phase("publishing", self.place.reference(tag)))
-            digest = images[0].digest if len(images) == 1 else store.write_index(images)
+            alone = len(images) == 1 and not images[0].attestations
+            digest = images[0].digest if alone else store.write_index(images)
             store.publish(digest, self.place.publish_name(tag))
         finally:
             for request in requests:
@@ -241,6 +242,7 @@ class _Job:
     def _one(self, plan: BuildPlan, known: Remembered | None, tag: str) -> StoredImage:
         """Build and finish one platform."""
         from imagesmith.finish import finish  # noqa: PLC0415
+        from imagesmith.stores._attestations import carry_over  # noqa: PLC0415
 
         store, platform = self.place.store(), plan.request.platform
         if known:
@@ -263,6 +265,8 @@ class _Job:
             version=__version__,
             platform=platform,
         )
+        if attested := carry_over(store, built.digest, image, self.place.publish_name(tag)):
+            return replace(image, attestations=attested)  # not remembered: they are about this build
         self._memory().remember(plan, self.builder.version, image.digest, built.contributed)
         return image
 
