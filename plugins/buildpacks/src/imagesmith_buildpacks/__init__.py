@@ -14,4 +14,6 @@ def imagesmith_builder() -> BuilderEntry:
 
         return BuildpacksBuilder(environment)
 
-    return BuilderEntry(name="buildpacks", summary="Cloud Native Buildpacks, run in any builder image", factory=factory)
+    return BuilderEntry(
+        name="buildpacks", summary="Cloud Native Buildpacks, run in any builder image", factory=factory
+    )

@@ -1,0 +1,154 @@
+"""Images with apt packages and a conda environment: the run image, and the builder where packages compile.
+
+Both are kept in the engine under a name made of all that they hold; a run image that a registry must know
+is pushed beside the application's, so that it can be rebased.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imagesmith import Message, RegistryRepository, conda_check, engine, scripts
+from imagesmith_buildpacks.archive import add_folder, add_tree
+from imagesmith_buildpacks.render import apt_script, contributed
+from imagesmith_buildpacks.steps import Step, derive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagesmith_buildpacks.builder_info import BuilderInfo
+    from imagesmith_buildpacks.site import Site
+
+__all__ = ["Ground", "prepare", "recipe"]
+
+_NAME = "imagesmith-buildpacks"
+TAG = "imagesmith-run"
+"""how the tags of derived run images begin, in the repository of the image that stands on them"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a lifecycle is run in, and what its image stands on."""
+
+    builder: str
+    """the builder image, in the engine"""
+    named: str
+    """the run image, by the name that a rebase starts from"""
+    used: str
+    """the same, by the content that is used now"""
+    derived: bool = False
+
+
+def prepare(site: Site, info: BuilderInfo) -> Ground:
+    """Make them where they lack.
+
+    Raises:
+        BuildFailed: apt or the check of the conda environment failed.
+        StoreError: engine or registry did not do their part.
+    """
+    request = site.request
+    base, to_registry = request.base, site.repository is not None
+    made = recipe(site)
+    if not made and not (base.local and to_registry):
+        if not to_registry:
+            site.present(base.pinned)
+        return Ground(info.reference, base.reference, base.pinned)
+    if not base.local:
+        site.present(base.pinned)
+    archives = _conda_archive(site)
+    run = _derive(site, "run", base.pinned, made, archives)
+    builder = info.reference
+    if made:
+        builder = _derive(site, "builder", info.reference, made, archives)
+    named = _pushed(site, run) if to_registry else run
+    return Ground(builder, named, named, derived=True)
+
+
+def recipe(site: Site) -> dict[str, object]:
+    """What is put on an image; empty where nothing is."""
+    request, found = site.request, dict[str, object]()
+    if request.spec.apt_packages:
+        found["apt"] = apt_script(request)
+    if request.conda is not None:
+        packages = request.conda.packages
+        found["conda"] = [[each.name, each.version, each.build, each.sha256] for each in packages]
+    return found
+
+
+def _derive(site: Site, use: str, image: str, made: dict[str, object], archives: list[Path]) -> str:
+    """The name of ``image`` with all that was asked for, made when it is asked for the first time."""
+    request = site.request
+    known = site.docker.inspect(image)
+    below = [str(known["Id"]) if known else image, request.platform]
+    key = hashlib.sha256(json.dumps([below, made], sort_keys=True).encode()).hexdigest()[:24]
+    name = f"{_NAME}/{use}:{key}"
+    if site.docker.inspect(name) is not None:
+        site.report(Message(f"the {use} image with apt and conda packages is there already: {name}"))
+        return name
+    texts = {"install.sh": scripts.for_installs(request, contributed(request), _proxies(site))}
+    found: list[Step] = []
+    where = " (for the build)" if use == "builder" else ""
+    if "apt" in made:
+        texts["apt.sh"] = apt_script(request)
+        packages = " ".join(sorted(set(request.spec.apt_packages)))
+        found.append(Step(f"apt: {packages}{where}", "apt.sh", "install.sh"))
+    if request.conda is not None:
+        texts["conda.sh"] = conda_check(request.conda)
+        found.append(Step(f"conda: {request.conda.PREFIX}{where}", "conda.sh", "install.sh"))
+    changes = []
+    if use == "run":
+        changes.append('LABEL io.buildpacks.rebasable="true"')
+    derive(
+        site.docker,
+        image,
+        name,
+        found,
+        texts,
+        site.report,
+        site.redactor,
+        archives=archives,
+        changes=changes,
+        network=site.options.network,
+        platform=request.platform,
+        prefix=f"{use}-",
+    )
+    return name
+
+
+def _proxies(site: Site) -> dict[str, str]:
+    return {name: value for name, value in site.env.items() if name.lower().endswith("_proxy") and value}
+
+
+def _conda_archive(site: Site) -> list[Path]:
+    tree = site.request.conda
+    if tree is None or tree.folder is None:
+        return []
+    path = site.folder / "conda.tar"
+    prefix = tree.PREFIX.strip("/")
+    with path.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        add_folder(archive, prefix)
+        add_tree(archive, tree.folder, prefix)
+    return [path]
+
+
+def _pushed(site: Site, name: str) -> str:
+    """The run image in the application's repository, under a tag of its own: lifecycles read it there."""
+    there = site.repository
+    assert there is not None  # noqa: S101 - asked for registries only
+    from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+
+    target = RegistryRepository(there.repository, f"{TAG}-{name.rpartition(':')[2]}")
+    config = site.request.spec.registry_config
+    with open_repository(there.repository, site.env, config) as store:
+        if store.read(target.staging_tag, site.request.platform) is not None:
+            return target.reference
+    local = engine.local_store(site.env)
+    try:
+        engine.push(local, name, target, site.facts(there.repository), site.cache)
+    finally:
+        local.close()
+    return target.reference

@@ -1,0 +1,142 @@
+"""The images a build stands on: the builder, and what of the run image must be known before any work."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imagesmith import BuilderNotReady, EngineError, FeatureUnsupported, engine
+from imagesmith_buildpacks import builder_info
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from imagesmith import RegistryFacts
+    from imagesmith_buildpacks.builder_info import BuilderInfo
+    from imagesmith_buildpacks.containers import Engine
+
+__all__ = ["Facts", "engine_auth", "facts_of", "find_builder", "present", "refusal"]
+
+_RELEASE = re.compile(r'^(ID|VERSION_ID)="?([^"\n]*)"?$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an image's files say."""
+
+    distro: tuple[str, str] | None
+    """from its ``/etc/os-release``"""
+    users: Mapping[str, int]
+    """name -> uid"""
+
+    def uid(self, user: str) -> int | None:
+        """The number of a user, named or numbered; None where the image does not know it."""
+        if user.isdecimal():
+            return int(user)
+        return 0 if user in ("", "root") else self.users.get(user)
+
+
+def find_builder(
+    docker: Engine, reference: str, platform: str, env: Mapping[str, str], registry_config: str | None
+) -> BuilderInfo:
+    """The builder image, fetched where the engine lacks it.
+
+    Raises:
+        BuilderNotReady: there is none, or it cannot be driven.
+    """
+    config = docker.config(reference)
+    if config is None or not _same_machine(config, platform):
+        try:
+            docker.pull(reference, platform, engine_auth(reference, env, registry_config))
+        except EngineError as error:
+            raise BuilderNotReady(
+                f"the builder image {reference} cannot be fetched: {error.message}",
+                builder="buildpacks",
+                hint="check its name, or name another one (IMAGESMITH_BUILDPACKS_BUILDER)",
+            ) from error
+        config = docker.config(reference)
+    if config is None or not _same_machine(config, platform):
+        raise BuilderNotReady(
+            f"the builder image {reference} is not there for {platform}",
+            builder="buildpacks",
+            hint="choose a builder that exists for this platform",
+        )
+    return builder_info.read(reference, config)
+
+
+def _same_machine(config: Mapping[str, object], platform: str) -> bool:
+    return [config.get("os"), config.get("architecture")] == platform.split("/")[:2]
+
+
+def present(
+    docker: Engine, reference: str, platform: str, env: Mapping[str, str], registry_config: str | None
+) -> None:
+    """Let the engine have an image, by ``name:tag`` or ``name@digest``. Raises EngineError."""
+    config = docker.config(reference)
+    if config is None or not _same_machine(config, platform):
+        docker.pull(reference, platform, engine_auth(reference, env, registry_config))
+
+
+def facts_of(docker: Engine, reference: str, cache: Path) -> Facts:
+    """What the files of an image that the engine has say; kept in ``cache`` under the image's id."""
+    image = docker.inspect(reference)
+    name = str(image["Id"]).removeprefix("sha256:") if image else ""
+    file = cache / "facts" / f"{name}.json"
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        distro = told["distro"]
+        return Facts(tuple(distro) if distro else None, told["users"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    with docker.container(reference, ["true"]) as container:
+        # the first is a link to the second, which an archive does not follow
+        release = container.fetch("/usr/lib/os-release") or container.fetch("/etc/os-release") or {}
+        passwd = container.fetch("/etc/passwd") or {}
+    found = Facts(_distro(_text(release)), _users(_text(passwd)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps({"distro": found.distro, "users": found.users}), encoding="utf-8")
+    draft.replace(file)
+    return found
+
+
+def _text(files: Mapping[str, bytes]) -> str:
+    return next(iter(files.values()), b"").decode(errors="replace")
+
+
+def _distro(text: str) -> tuple[str, str] | None:
+    told = dict(_RELEASE.findall(text))
+    return (told["ID"], told["VERSION_ID"]) if told.get("ID") and told.get("VERSION_ID") else None
+
+
+def _users(text: str) -> dict[str, int]:
+    rows = (line.split(":") for line in text.splitlines())
+    return {row[0]: int(row[2]) for row in rows if len(row) > 2 and row[2].isdecimal()}
+
+
+def engine_auth(reference: str, env: Mapping[str, str], registry_config: str | None) -> dict[str, str]:
+    """The login that the engine needs to pull, in its own form."""
+    facts: RegistryFacts = engine.registry_facts(reference, env, registry_config)
+    login = facts.login
+    if login is None:
+        return {}
+    if login.token:
+        return {"identitytoken": login.token, "serveraddress": facts.host}
+    return {
+        "username": login.username or "",
+        "password": login.password or "",
+        "serveraddress": facts.host,
+    }
+
+
+def refusal(field: str, reason: str) -> FeatureUnsupported:
+    """One field that cannot be honoured with this builder image."""
+    return FeatureUnsupported(
+        f"the buildpacks builder cannot honour '{field}':\n  {field}: {reason}",
+        builder="buildpacks",
+        fields={field: reason},
+        hint="change it, or choose another builder image (builder_options={'builder': …}) or builder",
+    )

@@ -1,0 +1,40 @@
+"""The labels that stay on an image of this builder: what a lifecycle has to find there again, and ours."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from imagesmith import engine
+
+if TYPE_CHECKING:
+    from imagesmith_buildpacks.derived import Ground
+    from imagesmith_buildpacks.site import Site
+
+__all__ = ["LABEL", "METADATA", "labels_of"]
+
+METADATA = "io.buildpacks."
+"""how the names of those begin that lifecycles leave"""
+LABEL = "io.imagesmith.buildpacks"
+"""what a rebase has to know beside them: the builder image"""
+
+
+def labels_of(site: Site, digest: str, ground: Ground) -> dict[str, str]:
+    """Of the image that a lifecycle left."""
+    there = site.repository
+    if there is not None:
+        from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+
+        with open_repository(there.repository, site.env, site.request.spec.registry_config) as store:
+            image = store.read(digest, site.request.platform)
+    else:
+        with contextlib.closing(engine.local_store(site.env)) as local:
+            image = local.read(site.local_name, site.request.platform)
+    inner = image.config.get("config") if image is not None else None
+    labels = inner.get("Labels") if isinstance(inner, Mapping) else None
+    found = labels if isinstance(labels, Mapping) else {}
+    told = {"builder": site.options.builder, "derived": ground.derived}
+    own = {LABEL: json.dumps(told, sort_keys=True, separators=(",", ":"))}
+    return {key: str(value) for key, value in found.items() if str(key).startswith(METADATA)} | own
