@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesmith.errors import AuthenticationFailed, RegistryError
+from imagesmith.errors import AuthenticationFailed, BlobUnknown, RegistryError
 from imagesmith.stores import Store
 from imagesmith.stores.credentials import Login, RegistryAccess
 from imagesmith.stores.registry import RegistryStore, open_repository
@@ -184,8 +184,12 @@ def test_a_new_configuration_moves_no_layer(fake: FakeRegistry, opened: Open, do
     fake.requests.clear()
     env = ['A=a b\n$HOME "q" é\u2028😀', "EMPTY="]
     after = store.write_config(before, {**before.config, "config": {"Env": env}})
-    assert [request.method for request in fake.requests] == ["POST", "PUT", "PUT"]
+    assert [request.method for request in fake.requests] == ["POST", "PUT"], "the manifest waits for its tag"
     assert store.read("1") == before
+    assert opened().read(after.digest) is None
+    fake.requests.clear()
+    store.publish(after.digest, "2")
+    assert fake.log() == ["PUT /v2/me/app/manifests/2"]
     with opened() as fresh:
         again = fresh.read(after.digest)
     assert again == after
@@ -254,8 +258,16 @@ def test_a_manifest_over_a_missing_blob_is_refused_in_the_registrys_words(
     fake.add_image("me/app", "1")
     image = opened().read("1")
     assert image is not None
-    with pytest.raises(RegistryError, match=r"me/other.*HTTP 400, MANIFEST_BLOB_UNKNOWN: blob unknown"):
-        opened("me/other").write_config(image, image.config)
+    other = opened("me/other")
+    written = other.write_config(image, image.config)
+    with pytest.raises(
+        BlobUnknown, match=r"me/other.*HTTP 400, MANIFEST_BLOB_UNKNOWN: blob unknown"
+    ) as caught:
+        other.publish(written.digest, "1")
+    assert caught.value.code == "MANIFEST_BLOB_UNKNOWN"
+    with pytest.raises(BlobUnknown):
+        other.write_index([written])
+    assert fake.log()[-1].endswith(f"/me/other/manifests/{written.digest}"), "children come first"
 
 
 def test_discard_deletes_a_tag_and_never_more(fake: FakeRegistry, opened: Open) -> None:

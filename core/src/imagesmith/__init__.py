@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from imagesmith.authoring import command_environment, final_user, install_environment
-    from imagesmith.base import python_mismatch, stated_python
+    from imagesmith.base import base_environment, python_mismatch, stated_python
     from imagesmith.builder import (
         PLUGIN_API,
         BaseImage,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         ApiMismatch,
         AuthenticationFailed,
         BaseImageError,
+        BlobUnknown,
         BrokenPlugin,
         BuilderError,
         BuilderNotReady,
@@ -87,6 +88,7 @@ __all__ = [
     "AuthenticationFailed",
     "BaseImage",
     "BaseImageError",
+    "BlobUnknown",
     "BrokenPlugin",
     "BuildFailed",
     "BuildPlan",
@@ -148,6 +150,7 @@ __all__ = [
     "UsageError",
     "VerificationFailed",
     "__version__",
+    "base_environment",
     "build",
     "command_environment",
     "conda_check",
@@ -165,7 +168,7 @@ __all__ = [
 
 _HOMES: Final = {
     "authoring": "command_environment final_user install_environment",
-    "base": "python_mismatch stated_python",
+    "base": "base_environment python_mismatch stated_python",
     "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built ChoosesBase Command "
     "CondaPackage CondaTree Contribution Destination Environment Feature LayoutFolder LocalEngine Readiness "
     "RegistryRepository Secret Support",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from imagesmith._frozen import FrozenMap
 from imagesmith.builder import BaseImage
 from imagesmith.errors import BaseImageError, StoreError
 from imagesmith.spec import ImageSpec
@@ -61,7 +62,9 @@ def _one(
             f"the base image {reference} has no {platform}; it has {', '.join(platforms)}",
             hint="choose a base that has it, or another platform",
         )
-    return BaseImage(reference, image.digest, image.config, local=local)
+    return BaseImage(
+        reference, image.digest, image.config, local=local, manifest=image.manifest or FrozenMap()
+    )
 
 
 def _open(spec: ImageSpec, reference: str, settings: Settings, *, local: bool) -> Store:

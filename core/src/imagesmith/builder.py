@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from imagesmith.runner import Runner
     from imagesmith.sources import Staged
     from imagesmith.spec import ImageSpec
+    from imagesmith.stores import StoredImage
 
 __all__ = [
     "PLUGIN_API",
@@ -149,6 +150,8 @@ class BaseImage:
     """the OCI image configuration document (``architecture``, ``config``, ``rootfs`` …)"""
     local: bool = False
     """True when it was found in the local engine, not in a registry"""
+    manifest: Mapping[str, object] = field(default_factory=FrozenMap)
+    """the image manifest document that ``digest`` names (``layers`` …); empty where no store showed it"""
 
     @property
     def pinned(self) -> str:
@@ -251,6 +254,9 @@ class BuildRequest:
     conda: CondaTree | None = None
     """the environment that brings the image's python and the spec's conda packages; None: neither is needed
     (or the builder does not say that it can copy one, by ``Feature.CONDA_PACKAGES``)"""
+    ask_again: bool = False
+    """True in the second of two tries: the registry lacked a blob that the first one named, so what a builder
+    remembers of what stands there must be asked for again"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,12 +285,18 @@ class BuildPlan:
 class Built:
     """Where the built file system stands: in ``store`` (the request's destination) under ``digest``.
 
-    In the local engine ``digest`` is the image id; elsewhere that of the manifest.
+    In the local engine ``digest`` is the image id; elsewhere that of the manifest. A builder that pushes
+    layers itself need write neither configuration nor manifest: ``digest`` is "" then, and ``image`` says
+    which layers there are.
     """
 
     store: Destination
     digest: str
     contributed: Contribution = field(default_factory=Contribution)
+    image: StoredImage | None = None
+    """the image itself, where its blobs stand in the store but no manifest was written: the core writes
+    configuration and manifest in one. Wanted of ``config``: ``os``, ``architecture``, ``variant`` and
+    ``rootfs``; of ``manifest``: ``schemaVersion``, ``mediaType``, ``layers``"""
 
 
 class Builder(Protocol):
@@ -351,3 +363,5 @@ class BuilderEntry:
     summary: str
     factory: Callable[[Environment], Builder]
     api: int = PLUGIN_API
+    needs_engine: bool = True
+    """False: it builds where no Docker engine answers, and is named there as a way out"""

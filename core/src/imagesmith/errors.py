@@ -22,6 +22,7 @@ ImagesmithError                      what went wrong, and (``hint``) what to do 
 ├── StoreError                       a place where images live did not do its part          exit 3
 │   ├── RegistryError                any answer of a registry that is not the wanted one
 │   │   ├── AuthenticationFailed     401 and 403
+│   │   ├── BlobUnknown              a manifest names a blob that the registry lacks
 │   │   └── RegistryUnreachable      no answer at all
 │   ├── EngineError                  the local engine
 │   └── LayoutError                  an OCI layout folder
@@ -42,6 +43,7 @@ __all__ = [
     "ApiMismatch",
     "AuthenticationFailed",
     "BaseImageError",
+    "BlobUnknown",
     "BrokenPlugin",
     "BuildFailed",
     "BuilderError",
@@ -243,18 +245,32 @@ class StoreError(ImagesmithError):
 
 
 class RegistryError(StoreError):
-    """A registry's answer is not the wanted one. ``status`` is the HTTP status, None without one."""
+    """A registry's answer is not the wanted one.
+
+    ``status`` is the HTTP status, ``code`` the registry's own word (``TAG_INVALID``); None without one.
+    """
 
     def __init__(
-        self, message: str, *, registry: str, status: int | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        registry: str,
+        status: int | None = None,
+        code: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.registry = registry
         self.status = status
+        self.code = code
 
 
 class AuthenticationFailed(RegistryError):
     """The registry refuses the credentials, or wants some (401, 403)."""
+
+
+class BlobUnknown(RegistryError):
+    """A manifest or index names a blob or manifest that the registry does not have; it was not taken."""
 
 
 class RegistryUnreachable(RegistryError):

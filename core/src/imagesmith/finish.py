@@ -24,7 +24,7 @@ __all__ = ["finish"]
 
 def finish(
     store: Store,
-    built: str,
+    built: str | StoredImage,
     *,
     base: BaseImage,
     spec: ImageSpec,
@@ -35,11 +35,11 @@ def finish(
     platform: str | None = None,
     created: str | None = None,
 ) -> StoredImage:
-    """Give the image under ``built`` (a digest or name) its configuration, and read it back.
+    """Give what was built its configuration, and read it back.
 
     Args:
         store: where the image stands, and where the finished one will.
-        built: what the builder left.
+        built: what the builder left: its digest or name, or the image where no manifest was written yet.
         base: the base it was built on.
         spec: what was asked for.
         contribution: what the builder's files need in the configuration.
@@ -53,16 +53,19 @@ def finish(
         VerificationFailed: there is no such image, or what was written reads back otherwise.
         StoreError: the store did not do its part.
     """
-    image = store.read(built, platform)
+    image = store.read(built, platform) if isinstance(built, str) else built
     if image is None or (platform is not None and not same_platform(image.platform, platform)):
-        there = ", ".join(store.platforms(built)) or "nothing"
+        if isinstance(built, str):
+            what = f"under {built}: {', '.join(store.platforms(built)) or 'nothing'} stands there"
+        else:
+            what = f"but one for {built.platform or 'no platform'}"
         raise VerificationFailed(
-            f"{builder} left no image for {platform or 'any platform'} under {built}: {there} stands there",
+            f"{builder} left no image for {platform or 'any platform'} {what}",
             hint="this is a mistake of the builder: report it to its authors",
         )
     config = wanted(base, spec, contribution, tag=tag, builder=builder, version=version)
     want = document(image.config, base.config, config, builder=builder, created=created)
-    if "history" in image.config and not differences(image.config, want):
+    if image.digest and "history" in image.config and not differences(image.config, want):
         return image
     written = store.write_config(image, want)
     read_back = store.read(written.digest, platform)

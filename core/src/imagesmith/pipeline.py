@@ -253,10 +253,10 @@ class _Job:
         else:
             self.report(Phase("building", f"{platform} with {self.made_by}"))
             built = self.builder.build(plan, self.report)
-        self.report(Phase("finishing", built.digest))
+        self.report(Phase("finishing", built.digest or platform))
         image = finish(
             store,
-            built.digest,
+            built.image or built.digest,
             base=plan.request.base,
             spec=self.spec,
             contribution=built.contributed,

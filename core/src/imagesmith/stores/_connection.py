@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
     from imagesmith.stores.credentials import RegistryAccess
 
-__all__ = ["ConnectionDropped", "Connections", "Response", "is_loopback", "origin"]
+__all__ = ["Body", "ConnectionDropped", "Connections", "Response", "is_loopback", "origin"]
 
 CONNECT_SECONDS = 5.0
+_THREADS = 8
+"""as many connections to one host are kept for later requests"""
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
@@ -50,6 +52,9 @@ class Response:
     headers: Mapping[str, str]
     """found in any case"""
     body: bytes
+    """empty where ``rest`` is not None"""
+    rest: Body | None = None
+    """what is still to be read, where that was asked for and the answer is 200"""
 
     @property
     def location(self) -> str | None:
@@ -61,6 +66,28 @@ class Response:
         except ValueError:
             return None
         return address if value else None
+
+
+class Body:
+    """The rest of an answer, read as it arrives. It holds its connection until it is closed."""
+
+    def __init__(self, answer: urllib3.BaseHTTPResponse, url: str, read_seconds: float) -> None:
+        self._answer = answer
+        self._url = url
+        self._read_seconds = read_seconds
+
+    def read(self, size: int) -> bytes:
+        """``size`` bytes, fewer only at the end. Raises RegistryUnreachable when the connection breaks."""
+        try:
+            return self._answer.read(size, decode_content=False)
+        except HTTPError as error:
+            raise _no_answer(error, urlsplit(self._url), self._read_seconds) from None
+
+    def close(self, *, whole: bool) -> None:
+        """Let the connection be used again where it was read ``whole``, else drop it."""
+        if not whole:
+            self._answer.close()
+        self._answer.release_conn()
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -96,8 +123,11 @@ class Connections:
         *,
         read_seconds: float,
         limit: int,
+        streaming: bool = False,
     ) -> Response:
-        """Send one request and read the whole answer. Follows no redirect, tries once.
+        """Send one request and read the whole answer; if ``streaming``, leave what comes with a 200 unread.
+
+        Follows no redirect, tries once.
 
         Raises:
             ConnectionDropped: the connection broke in the middle.
@@ -123,6 +153,9 @@ class Connections:
                     preload_content=False,
                     timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
                 )
+                if streaming and answer.status == 200:
+                    rest = Body(answer, url, read_seconds)
+                    return Response(url, answer.status, answer.headers, b"", rest)
                 stack.callback(answer.release_conn)
                 received = answer.read(limit + 1, decode_content=False)
                 if len(received) > limit:
@@ -191,13 +224,13 @@ class Connections:
 
 def _pool(proxy: str | None, context: ssl.SSLContext | None) -> urllib3.PoolManager:
     if proxy is None:
-        return urllib3.PoolManager(ssl_context=context)
+        return urllib3.PoolManager(ssl_context=context, maxsize=_THREADS)
     parts = urlsplit(proxy)
     headers = None
     if parts.username is not None:
         headers = urllib3.make_headers(proxy_basic_auth=f"{parts.username}:{parts.password or ''}")
         proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, ssl_context=context)
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, ssl_context=context, maxsize=_THREADS)
 
 
 def _no_answer(error: Exception, parts: SplitResult, read_seconds: float) -> RegistryUnreachable:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -32,7 +34,7 @@ _MAX_BODY = 16 << 20
 
 
 class Transport:
-    """Sends requests to ``host[:port]``; asks for a login only after the registry did."""
+    """Sends requests to ``host[:port]``, from any thread; asks for a login only after the registry did."""
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Transport:
         self._undecided = loopback and access.ca is None and access.cert is None and not access.use_http
         """plain HTTP is tried first on this machine, as engines do; a TLS server says so in its answer"""
         self._secure = not (access.use_http or self._undecided)
+        self._deciding = threading.Lock()
 
     def request(
         self,
@@ -67,6 +70,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         attempts: int = _ATTEMPTS,
+        streaming: bool = False,
     ) -> Response:
         """Send until there is an answer worth keeping, and return it if its status is expected.
 
@@ -76,7 +80,10 @@ class Transport:
             RegistryError: any other status. ``doing`` says in the message what was asked.
         """
         response = self.retry(
-            lambda: self.exchange(method, target, scopes=scopes, headers=headers, body=body), attempts
+            lambda: self.exchange(
+                method, target, scopes=scopes, headers=headers, body=body, streaming=streaming
+            ),
+            attempts,
         )
         return self.check(response, doing, expect)
 
@@ -89,6 +96,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: bytes | Path | None = None,
         read_seconds: float | None = None,
+        streaming: bool = False,
     ) -> Response:
         """Send once, logged in if the registry asks for it. ``target``: a path, or an absolute address."""
 
@@ -96,16 +104,18 @@ class Transport:
             url = f"{'https' if self._secure else 'http'}://{self._netloc}{target}" if relative else target
             authorization = self._auth.header(scopes) if origin(url) == self._origin() else None
             extra = {"Authorization": authorization} if authorization else {}
-            return self._follow(method, url, {**(headers or {}), **extra}, body, patience), authorization
+            sent = {**(headers or {}), **extra}
+            return self._follow(method, url, sent, body, patience, streaming=streaming), authorization
 
         relative = target.startswith("/")
         patience = read_seconds or self._read_seconds
-        response, sent = send()
-        if self._undecided:
-            self._undecided = False
-            if response.status == 400 and self._speaks_tls():
-                self._secure = True
-                response, sent = send()
+        with self._deciding if self._undecided else contextlib.nullcontext():
+            response, sent = send()
+            if self._undecided:
+                if response.status == 400 and self._speaks_tls():
+                    self._secure = True
+                    response, sent = send()
+                self._undecided = False
         if response.status != 401 or origin(response.url) != self._origin():
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
@@ -153,10 +163,12 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | Path | None,
         read_seconds: float,
+        *,
+        streaming: bool = False,
     ) -> Response:
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._connections.send(
-                method, url, headers, body, read_seconds=read_seconds, limit=_MAX_BODY
+                method, url, headers, body, read_seconds=read_seconds, limit=_MAX_BODY, streaming=streaming
             )
             if response.status not in _REDIRECTS or method not in {"GET", "HEAD"} or not response.location:
                 return response
@@ -182,7 +194,8 @@ class Transport:
             return _backoff(attempt)
 
     def _refusal(self, response: Response, doing: str) -> RegistryError:
-        status, detail = response.status, self._auth.redact(_detail(response))
+        status, code = response.status, _code(response)
+        detail = self._auth.redact(_detail(response))
         if origin(response.url) != self._origin():
             where = f"{urlsplit(response.url).netloc}, where {self.host} keeps its data,"
         else:
@@ -192,6 +205,7 @@ class Transport:
                 f"{where} refuses {doing} {self._auth.who} (HTTP {status}{detail})",
                 registry=self.host,
                 status=status,
+                code=code,
                 hint=login_hint(self.host, has_login=self._auth.has_login),
             )
         hint = None
@@ -200,20 +214,28 @@ class Transport:
             hint = (
                 f"it asks to wait: Retry-After {asked}" if asked else "the registry has a problem: try later"
             )
-        return RegistryError(
-            f"{where} fails at {doing} (HTTP {status}{detail})", registry=self.host, status=status, hint=hint
-        )
+        text = f"{where} fails at {doing} (HTTP {status}{detail})"
+        return RegistryError(text, registry=self.host, status=status, code=code, hint=hint)
 
 
 def _backoff(attempt: int) -> float:
     return 0.5 * 2.0**attempt
 
 
+def _code(response: Response) -> str | None:
+    return next(iter(_said(response)), None) or None
+
+
 def _detail(response: Response) -> str:
     """What the registry says, in one short line; nothing when it does not speak the registry's JSON."""
+    text = ": ".join(part for part in _said(response) if part)
+    return f", {' '.join(text.split())[:300]}" if text else ""
+
+
+def _said(response: Response) -> tuple[str, ...]:
+    """Code and message of the registry's first error."""
     try:
         error = json.loads(response.body)["errors"][0]
-        text = ": ".join(str(error[key]) for key in ("code", "message") if error.get(key))
+        return tuple(str(error.get(key) or "") for key in ("code", "message"))
     except (ValueError, LookupError, TypeError, AttributeError):
-        return ""
-    return f", {' '.join(text.split())[:300]}"
+        return ()

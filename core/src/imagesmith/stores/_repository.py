@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from imagesmith.errors import RegistryError
+from imagesmith.errors import BlobUnknown, RegistryError, RegistryUnreachable
 from imagesmith.stores._documents import DOCKER_INDEX, INDEX, MANIFEST, digest_of
+from imagesmith.stores._stream import BlobStream, hasher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,8 @@ JSON = Mapping[str, object]
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _ACCEPT = f"{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
+_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
+"""how registries say that they lack what a manifest names"""
 _UPLOAD_SECONDS = 600.0
 """a registry answers the end of an upload only when it has stored and checked it"""
 
@@ -70,16 +72,31 @@ class Repository:
         return manifest.digest if manifest else None
 
     def put_manifest(self, raw: bytes, media_type: str, ref: str) -> None:
-        """Put these very bytes under a tag or under their digest."""
-        response = self.transport.request(
-            "PUT",
-            f"/v2/{self.name}/manifests/{ref}",
-            doing=f"writing {self.name} {ref}",
-            scopes=self._push,
-            expect={201},
-            headers={"Content-Type": media_type},
-            body=raw,
-        )
+        """Put these very bytes under a tag or under their digest.
+
+        Raises:
+            BlobUnknown: the registry lacks something that they name.
+        """
+        try:
+            response = self.transport.request(
+                "PUT",
+                f"/v2/{self.name}/manifests/{ref}",
+                doing=f"writing {self.name} {ref}",
+                scopes=self._push,
+                expect={201},
+                headers={"Content-Type": media_type},
+                body=raw,
+            )
+        except RegistryError as error:
+            if error.code not in _UNKNOWN:
+                raise
+            raise BlobUnknown(
+                error.message,
+                registry=error.registry,
+                status=error.status,
+                code=error.code,
+                hint="the registry lost a layer or cleans up just now: build again",
+            ) from error
         stored, sent = response.headers.get("Docker-Content-Digest"), digest_of(raw)
         if stored is not None and stored.startswith("sha256:") and stored != sent:
             raise self.error(f"has {stored} under {ref} where {sent} was sent")
@@ -107,6 +124,13 @@ class Repository:
         """Whether a blob stands there."""
         return self._ask("HEAD", f"blobs/{digest}", f"looking for a blob of {self.name}").status == 200
 
+    def open_blob(self, digest: str) -> BlobStream | None:
+        """A blob of any size, to be read as it arrives and closed."""
+        response = self._ask("GET", f"blobs/{digest}", f"reading a blob of {self.name}", streaming=True)
+        if response.status == 404 or response.rest is None:
+            return None
+        return BlobStream(response.rest, digest, self.error)
+
     def put_blob(self, data: bytes | Path, digest: str) -> None:
         """Upload bytes or a file in one piece; a broken upload starts over."""
 
@@ -124,7 +148,15 @@ class Repository:
                 read_seconds=_UPLOAD_SECONDS,
             )
 
-        self.transport.check(self.transport.retry(upload), f"uploading a blob to {self.name}", {201})
+        doing = f"uploading a blob to {self.name}"
+        try:
+            response = self.transport.check(self.transport.retry(upload), doing, {201})
+        except RegistryUnreachable as error:
+            error.message = f"{doing}: {error.message}"
+            raise
+        stored = response.headers.get("Docker-Content-Digest")
+        if stored is not None and stored != digest:
+            raise self.error(f"has {stored} where {digest} was sent")
 
     def mount_blob(self, digest: str, source: str) -> bool:
         """Take over a blob from another repository of the host; False when the registry does not."""
@@ -159,7 +191,15 @@ class Repository:
     def _push(self) -> tuple[str, ...]:
         return (f"repository:{self.name}:pull,push",)
 
-    def _ask(self, method: str, path: str, doing: str, headers: Mapping[str, str] | None = None) -> Response:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        streaming: bool = False,
+    ) -> Response:
         return self.transport.request(
             method,
             f"/v2/{self.name}/{path}",
@@ -167,16 +207,10 @@ class Repository:
             scopes=(f"repository:{self.name}:pull",),
             expect={200, 404},
             headers=headers,
+            streaming=streaming,
         )
 
     def _verified(self, body: bytes, expected: str | None) -> str:
-        algorithm = (expected or "sha256").partition(":")[0]
-        if algorithm not in {"sha256", "sha512"}:
-            raise self.error(f"names content by a digest of an unknown kind: {expected}")
-        actual = f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
-        if expected is not None and actual != expected:
-            raise self.error(
-                f"sent other content than was asked for: {actual} instead of {expected}",
-                hint="something on the way (a proxy, a cache) changes it, or the registry is damaged",
-            )
-        return actual
+        found = hasher(expected or "sha256:", self.error)
+        found.update(body)
+        return found.check(expected)
