@@ -16,7 +16,7 @@ from imagesmith import BuilderNotReady, RegistryFacts, Runner, ToolMissing, Tool
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["BuilderFacts", "buildx_version", "inspect", "lent_tools", "private_config"]
+__all__ = ["BuilderFacts", "buildx_version", "inspect", "lent_tools", "load", "private_config"]
 
 OLDEST_BUILDX = (0, 13)
 """The first one that tells its progress as JSON."""
@@ -98,16 +98,40 @@ def inspect(
     return BuilderFacts(told["Name"], told["Driver"], tuple(filter(None, platforms)), steady)
 
 
+def load(runner: Runner, env: Mapping[str, str], cwd: Path, archive: Path) -> None:
+    """Let the engine take in an image from an archive.
+
+    Raises:
+        BuilderNotReady: it does not.
+    """
+    code, lines = _run(runner, env, cwd, ["docker", "load", "--quiet", "--input", str(archive)], seconds=None)
+    if code != 0:
+        raise BuilderNotReady(
+            f"the engine does not load the image: {lines[-1] if lines else 'no answer'}",
+            builder="docker",
+            hint="is it running, and is there room on its disk? docker system df",
+        )
+
+
 def _ask(
     runner: Runner, env: Mapping[str, str], cwd: Path, *arguments: str, redact: Sequence[str] = ()
+) -> tuple[int, tuple[str, ...]]:
+    return _run(runner, env, cwd, ["docker", "buildx", *arguments], redact)
+
+
+def _run(
+    runner: Runner,
+    env: Mapping[str, str],
+    cwd: Path,
+    argv: list[str],
+    redact: Sequence[str] = (),
+    seconds: float | None = 60,
 ) -> tuple[int, tuple[str, ...]]:
     def ignore(line: str, stream: str) -> None:
         """Its tail is enough."""
 
     try:
-        done = runner.run(
-            ["docker", "buildx", *arguments], env=env, cwd=cwd, on_line=ignore, redact=redact, timeout=60
-        )
+        done = runner.run(argv, env=env, cwd=cwd, on_line=ignore, redact=redact, timeout=seconds)
     except (ToolMissing, OSError) as error:
         raise BuilderNotReady("there is no docker client", builder="docker", hint=_INSTALL) from error
     except ToolTimeout as error:

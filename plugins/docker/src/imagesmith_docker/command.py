@@ -12,7 +12,10 @@ from imagesmith_docker.render import CA_ID, CONDA, CONTEXT, TOOLS, secret_id, se
 if TYPE_CHECKING:
     from imagesmith_docker.options import Options
 
-__all__ = ["build_argv", "by_layout", "link"]
+__all__ = ["ARCHIVE", "LAYOUT", "build_argv", "by_hand", "link"]
+
+ARCHIVE, LAYOUT = "image.tar", "layout"
+"""below the build folder, where an image is left there"""
 
 
 def build_argv(
@@ -52,35 +55,35 @@ def build_argv(
     return [*argv, "--output", output, str(link(request, folder, "context"))]
 
 
-def by_layout(request: BuildRequest, options: Options, *, in_engine: bool) -> bool:
-    """Whether the image is written to a folder here, and from there brought to its registry: an engine that
-    keeps images unpacks them, and then cannot set the times in their layers."""
-    registry = isinstance(request.destination, RegistryRepository)
-    return registry and in_engine and options.source_date_epoch is not None
+def by_hand(options: Options, *, in_engine: bool) -> bool:
+    """Whether the image is written to a file or folder here, and from there brought to its place: an engine
+    that keeps images unpacks them, and then cannot set the times in their layers."""
+    return in_engine and options.source_date_epoch is not None
 
 
 def _output(request: BuildRequest, options: Options, folder: Path, name: str, *, in_engine: bool) -> str:
     """Where the image goes. OCI media types everywhere: the engine's cache may give us layers that an
     earlier build compressed with zstd, for which Docker's own types have no valid name."""
-    timed = options.source_date_epoch is not None
-    end = ",rewrite-timestamp=true" if timed else ""
+    end = ",rewrite-timestamp=true" if options.source_date_epoch is not None else ""
     pushed = f"{options.compressed()},oci-mediatypes=true{end}"
+    archive = "compression=uncompressed,oci-mediatypes=true"  # read once and on this machine
     match request.destination:
         case LayoutFolder():
-            return f"type=oci,tar=false,dest={folder / 'layout'},{options.compressed()}{end}"
-        case RegistryRepository() if by_layout(request, options, in_engine=in_engine):
-            return f"type=oci,tar=false,dest={folder / 'layout'},{options.compressed()}{end}"
+            return f"type=oci,tar=false,dest={folder / LAYOUT},{options.compressed()}{end}"
+        case RegistryRepository() if by_hand(options, in_engine=in_engine):
+            return f"type=oci,tar=false,dest={folder / LAYOUT},{options.compressed()}{end}"
         case RegistryRepository() as there if not in_engine:
             return f"type=image,name={there.reference},push=true,{pushed}"
         case RegistryRepository():
             # The engine pushes by name, and so could push the image of another build that ends just then:
             # this one has a name of its own, and is pushed under a lock.
             return f"type=image,name={name},{pushed}"
-        case LocalEngine(reference) if in_engine and not timed:
+        case LocalEngine(reference) if by_hand(options, in_engine=in_engine):
+            return f"type=docker,name={reference},dest={folder / ARCHIVE},{archive}{end}"
+        case LocalEngine(reference) if in_engine:
             return f"type=image,name={reference},{pushed}"
         case LocalEngine(reference):
-            # an archive for ``docker load``, read once and on this machine
-            return f"type=docker,name={reference},compression=uncompressed,oci-mediatypes=true{end}"
+            return f"type=docker,name={reference},{archive}{end}"
 
 
 def link(request: BuildRequest, folder: Path, use: str) -> Path:

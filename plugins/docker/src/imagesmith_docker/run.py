@@ -27,7 +27,7 @@ from imagesmith.runner import Redactor
 from imagesmith.stores.registry import open_repository
 from imagesmith_docker import client, names
 from imagesmith_docker.abilities import TOO_OLD, Abilities, abilities
-from imagesmith_docker.command import build_argv, by_layout, link
+from imagesmith_docker.command import ARCHIVE, LAYOUT, build_argv, by_hand, link
 from imagesmith_docker.failures import explain
 from imagesmith_docker.layout import take_over, upload
 from imagesmith_docker.progress import Progress
@@ -80,7 +80,6 @@ class Run:
             self._check(facts)
             able = self._check_engine(facts)
             options = self._options(able)
-            by_folder = by_layout(self.request, options, in_engine=facts.in_engine)
             self._write(folder, staged)
             rendered = render(self.request, self.options)
             progress = Progress(rendered.steps, self.report, Redactor(secrets))
@@ -102,11 +101,10 @@ class Run:
             )
             if done.returncode != 0:
                 raise explain(progress, done.returncode)
-            digest = (
-                self._upload(folder / "layout")
-                if by_folder
-                else self._leave(folder, name, in_engine=facts.in_engine)
-            )
+            if by_hand(options, in_engine=facts.in_engine):
+                digest = self._bring(folder, name, env)
+            else:
+                digest = self._leave(folder, name, in_engine=facts.in_engine)
             return Built(self.request.destination, digest, self.plan.contributed)
 
     @contextlib.contextmanager
@@ -137,6 +135,17 @@ class Run:
                 f"the docker builder cannot honour 'base_image':\n  base_image: {reason}",
                 builder="docker",
                 fields={"base_image": reason},
+            )
+        proxies = self.environment.env
+        if self.options.provenance == "mode=max" and any("@" in proxies[name] for name in _proxies(proxies)):
+            reason = (
+                "in this mode the engine notes the proxy variables of the steps, and one holds a login: "
+                "say 'min', or use a proxy without one"
+            )
+            raise FeatureUnsupported(
+                f"the docker builder cannot honour 'builder_options':\n  provenance: {reason}",
+                builder="docker",
+                fields={"builder_options['provenance']": reason},
             )
         if not facts.can_run(request.platform):
             raise BuilderNotReady(
@@ -215,22 +224,23 @@ class Run:
         facts = [engine.registry_facts(reference, outer, config) for reference in references]
         return env | client.private_config(folder / "docker", outer, facts)
 
-    def _upload(self, layout: Path) -> str:
-        """Push a layout to the registry ourselves."""
-        request = self.request
-        if not isinstance(request.destination, RegistryRepository):
-            raise TypeError(request.destination)
-        with open_repository(
-            request.destination.repository, self.environment.env, request.spec.registry_config
-        ) as store:
-            return upload(layout, store, request.base.reference)
+    def _bring(self, folder: Path, name: str, env: Mapping[str, str]) -> str:
+        """Bring what was written to the build folder to where it was wanted."""
+        request, destination = self.request, self.request.destination
+        if isinstance(destination, RegistryRepository):
+            config = request.spec.registry_config
+            with open_repository(destination.repository, self.environment.env, config) as store:
+                return upload(folder / LAYOUT, store, request.base.reference)
+        if isinstance(destination, LocalEngine):
+            client.load(self.environment.runner, env, folder, folder / ARCHIVE)
+        return self._leave(folder, name, in_engine=True)
 
     def _leave(self, folder: Path, name: str, *, in_engine: bool) -> str:
         """The digest under which the image stands where it was wanted."""
         request = self.request
         destination, environment = request.destination, self.environment
         if isinstance(destination, LayoutFolder):
-            return take_over(folder / "layout", destination.path)
+            return take_over(folder / LAYOUT, destination.path)
         if isinstance(destination, RegistryRepository) and not in_engine:
             return _told_digest(folder)
         with contextlib.closing(engine.local_store(environment.env)) as store:
