@@ -60,6 +60,30 @@ def reset(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
+def hang_up_after(size: int) -> Action:
+    """Take so many bytes of the request's body, then break the connection without an answer."""
+
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        handler.rfile.read(size)
+        reset(handler)
+
+    cut.before_the_body = True  # type: ignore[attr-defined]
+    return cut
+
+
+def send_a_part(data: bytes, of: int) -> Action:
+    """Announce ``of`` bytes, send fewer, and break the connection."""
+
+    def part(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(of))
+        handler.end_headers()
+        handler.wfile.write(data)
+        handler.close_connection = True
+
+    return part
+
+
 def slow(handler: BaseHTTPRequestHandler) -> None:
     """Answer only after any patience of a test is at its end."""
     time.sleep(1.0)
@@ -175,8 +199,10 @@ class FakeRegistry:
             return self._manifest(request, name, rest)
         return self._blob(request, name, rest, query)
 
-    def scripted(self, request: Request) -> Action | None:
+    def scripted(self, request: Request, *, before_the_body: bool = False) -> Action | None:
         for index, (pattern, action) in enumerate(self._script):
+            if before_the_body and not hasattr(action, "before_the_body"):
+                continue
             if pattern.search(str(request)):
                 del self._script[index]
                 return action
@@ -315,9 +341,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         fake = self.server.fake
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         url = urlsplit(self.path)  # whole when this is asked as a proxy
         path = url.path + (f"?{url.query}" if url.query else "")
+        early = fake.scripted(Request(self.command, path, self.headers, b""), before_the_body=True)
+        if callable(early):
+            fake.requests.append(Request(self.command, path, self.headers, b""))
+            early(self)
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         request = Request(self.command, path, self.headers, body)
         fake.requests.append(request)
         action = fake.scripted(request)

@@ -41,7 +41,7 @@ SPEC = ImageSpec("app", env={"FOO": "mine", "BAR": "a b\n\"'$x😀"}, entrypoint
 CONTRIBUTION = Contribution(path=("/opt/venv/bin",))
 
 
-def finished(store: Store, built: str, spec: ImageSpec = SPEC, **more: str) -> StoredImage:
+def finished(store: Store, built: str | StoredImage, spec: ImageSpec = SPEC, **more: str) -> StoredImage:
     return finish(
         store,
         built,
@@ -84,6 +84,19 @@ def test_whatever_was_left_the_configuration_is_what_was_asked_for(store: Memory
     assert before.manifest is not None
     assert image.manifest["layers"] == before.manifest["layers"], "no layer moves"
     assert store.tags == {}, "nothing is published"
+
+
+def test_an_image_without_a_manifest_gets_one(store: MemoryStore) -> None:
+    read = store.read(store.add(LEFT))
+    assert read is not None
+    assert read.manifest is not None
+    layers = {key: value for key, value in read.manifest.items() if key != "config"}
+    config = {key: LEFT[key] for key in ("os", "architecture", "rootfs")}
+    left = StoredImage("", config, layers, read.media_type)
+    image = finished(store, left)
+    assert image == finished(store, store.add(LEFT)), "the same as of one that was written"
+    with pytest.raises(VerificationFailed, match="no image for linux/arm64 but one for linux/amd64"):
+        finished(store, left, platform="linux/arm64")
 
 
 def test_the_same_twice_is_the_same_digest(store: MemoryStore) -> None:

@@ -209,3 +209,34 @@ def test_writers_of_different_tags_lose_nothing_and_leave_no_drafts(store: Layou
         thread.join()
     assert len(index_json(store)["manifests"]) == 20
     assert {path.name for path in store.path.iterdir()} == {"blobs", "index.json", "oci-layout"}
+
+
+def test_a_file_becomes_a_blob_without_a_copy_where_it_can(store: LayoutStore, tmp_path: Path) -> None:
+    file = tmp_path / "layer"
+    file.write_bytes(LAYER)
+    digest = store.put_blob(file)
+    assert digest == digest_of(LAYER)
+    assert store.has_blob(digest)
+    assert not store.has_blob(digest_of(b"other"))
+    path = store.path / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    assert path.samefile(file)
+    assert store.put_blob(file, digest) == digest, "the same again"
+    private = tmp_path / "private"
+    private.write_bytes(b"for one user")
+    private.chmod(0o600)
+    copied = store.path / "blobs" / "sha256" / store.put_blob(private).removeprefix("sha256:")
+    assert copied.read_bytes() == b"for one user"
+    assert copied.stat().st_mode & 0o777 == 0o644, "a layout is for everyone to read"
+    assert private.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_blob_that_is_not_what_it_is_called_is_refused(store: LayoutStore, tmp_path: Path) -> None:
+    file = tmp_path / "layer"
+    file.write_bytes(LAYER)
+    wrong = digest_of(b"other")
+    for data in (file, LAYER):
+        with pytest.raises(LayoutError, match=f"instead of {wrong}"):
+            store.put_blob(data, wrong)
+    with file.open("rb") as stream, pytest.raises(LayoutError, match=f"instead of {wrong}"):
+        store.put_stream(stream, wrong)
+    assert blobs(store) == set()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from imagesmith.errors import RegistryError
     from imagesmith.stores._connection import Body
 
-__all__ = ["BlobStream", "Hasher", "hasher"]
+__all__ = ["CHUNK", "BlobStream", "Hasher", "hasher"]
 
 CHUNK = 1 << 20
 """Bytes read at a time."""

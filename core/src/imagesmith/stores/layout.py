@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from imagesmith.errors import LayoutError
 from imagesmith.stores import StoredImage
@@ -33,6 +35,17 @@ JSON = Mapping[str, object]
 _REF_NAME = "org.opencontainers.image.ref.name"
 _VERSION = {"imageLayoutVersion": "1.0.0"}
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+_CHUNK = 1 << 20
+"""Bytes copied at a time."""
+
+
+class SupportsRead(Protocol):
+    """What gives bytes until there are none."""
+
+    def read(self, size: int, /) -> bytes:
+        """``size`` bytes, fewer only at the end."""
 
 
 class LayoutStore:
@@ -115,14 +128,50 @@ class LayoutStore:
     def close(self) -> None:
         """See Store: nothing is held open."""
 
-    def put_blob(self, data: bytes) -> str:
-        """Write one blob, if it does not stand there. Returns its digest."""
-        digest = digest_of(data)
-        path = self._path(digest)
+    def has_blob(self, digest: str) -> bool:
+        """Whether a blob stands in the folder."""
+        return self._path(digest).exists()
+
+    def put_blob(self, data: bytes | Path, digest: str | None = None) -> str:
+        """Write one blob, if it does not stand there. Returns its digest (computed when not given).
+
+        A file is linked where it can be, else copied: it must not be changed in place afterwards.
+
+        Raises:
+            LayoutError: also where the content is not what ``digest`` says.
+        """
+        if isinstance(data, bytes):
+            actual = digest_of(data)
+        else:
+            with data.open("rb") as stream:
+                actual = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        if digest is not None and digest != actual:
+            raise LayoutError(f"a blob for {self.path} is {actual} instead of {digest}")
+        path = self._path(actual)
         if not path.exists():
             self._prepare()
-            self._replace(path, data)
-        return digest
+            if isinstance(data, bytes):
+                self._replace(path, data)
+            elif not _link(data, path):
+                with data.open("rb") as stream:
+                    self.put_stream(stream, actual)
+        return actual
+
+    def put_stream(self, stream: SupportsRead, digest: str) -> None:
+        """Write one blob as it comes from elsewhere, never as a whole in memory.
+
+        Raises:
+            LayoutError: also where the content is not what ``digest`` says.
+        """
+        path = self._path(digest)
+        self._prepare()
+        hasher = hashlib.sha256()
+        with self._draft(path) as draft:
+            while data := stream.read(_CHUNK):
+                hasher.update(data)
+                draft.write(data)
+            if (actual := f"sha256:{hasher.hexdigest()}") != digest:
+                raise LayoutError(f"a blob for {self.path} is {actual} instead of {digest}")
 
     def get_blob(self, digest: str) -> bytes:
         """A blob's bytes, checked against its digest."""
@@ -264,12 +313,18 @@ class LayoutStore:
 
     def _replace(self, path: Path, data: bytes) -> None:
         """Write a whole file under its name in one step."""
+        with self._draft(path) as draft:
+            draft.write(data)
+
+    @contextlib.contextmanager
+    def _draft(self, path: Path) -> Iterator[BinaryIO]:
+        """A file that gets its name when it is whole, and does not stay when it is not."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".imagesmith-", dir=path.parent)
             try:
                 with os.fdopen(handle, "wb") as draft:
-                    draft.write(data)
+                    yield draft
                 Path(name).chmod(0o644)
                 Path(name).replace(path)
             except BaseException:
@@ -277,6 +332,20 @@ class LayoutStore:
                 raise
         except OSError as error:
             raise LayoutError(f"cannot write {path}: {error.strerror}", hint="is the disk full?") from error
+
+
+def _link(file: Path, path: Path) -> bool:
+    """Let ``path`` be a second name of the file, where the file system can and everyone may read it."""
+    try:
+        if file.is_symlink() or file.stat().st_mode & 0o444 != 0o444:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.hardlink_to(file)
+    except FileExistsError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _name(entry: JSON) -> str | None:
