@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from imagesmith.builder import RegistryRepository
+    from imagesmith.builder import BaseImage, RegistryRepository
     from imagesmith.stores.credentials import Login
     from imagesmith.stores.local import LocalStore
 
@@ -26,6 +26,7 @@ __all__ = [
     "engine_address",
     "local_store",
     "probe",
+    "pull",
     "push",
     "registry_facts",
     "unreachable",
@@ -121,16 +122,7 @@ def push(store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFa
     """
     from filelock import FileLock  # noqa: PLC0415
 
-    login = facts.login
-    auth: dict[str, str] | None = None
-    if login is not None and login.token:
-        auth = {"identitytoken": login.token, "serveraddress": facts.host}
-    elif login is not None:
-        auth = {
-            "username": login.username or "",
-            "password": login.password or "",
-            "serveraddress": facts.host,
-        }
+    auth = _auth(facts)
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / "push.lock"):
         store.publish(name, to.reference)
@@ -138,6 +130,29 @@ def push(store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFa
             return store.push(to.reference, auth)
         finally:
             store.discard(to.reference)
+
+
+def pull(store: LocalStore, base: BaseImage, platform: str, facts: RegistryFacts) -> None:
+    """See that the engine has the base, which a registry holds: under ``base.pinned``.
+
+    Raises:
+        StoreError: the engine's or the registry's refusal.
+    """
+    store.pull(base.pinned, platform, _auth(facts))
+
+
+def _auth(facts: RegistryFacts) -> dict[str, str] | None:
+    """As the Docker Engine wants to hear a login."""
+    login = facts.login
+    if login is None:
+        return None
+    if login.token:
+        return {"identitytoken": login.token, "serveraddress": facts.host}
+    return {
+        "username": login.username or "",
+        "password": login.password or "",
+        "serveraddress": facts.host,
+    }
 
 
 def unreachable(address: str, *, seconds: float = 3.0) -> str | None:

@@ -125,6 +125,29 @@ class LocalStore:
         with speaking(f"remove {ref}"):
             self._client.remove_image(ref)
 
+    def pull(self, reference: str, platform: str, auth: Mapping[str, str] | None = None) -> None:
+        """Let the engine fetch ``repository@digest``, unless it has it. ``auth`` as for ``push``.
+
+        Raises:
+            AuthenticationFailed, RegistryUnreachable, RegistryError: the registry's answer.
+        """
+        if self.read(reference, platform) is not None:
+            return
+        repository, _, digest = reference.partition("@")
+        refusal = None
+        with speaking(f"pull {reference}"):
+            for event in self._client.pull(
+                repository,
+                tag=digest,
+                platform=platform,
+                stream=True,
+                decode=True,
+                auth_config=dict(auth or {}),
+            ):
+                refusal = refusal or event.get("error")
+        if refusal is not None:
+            raise _registry_error("pull", reference, str(refusal), bool(auth))
+
     def push(self, reference: str, auth: Mapping[str, str] | None = None) -> str:
         """Let the engine push ``registry/name:tag`` there. Returns the digest of the manifest.
 
@@ -145,7 +168,7 @@ class LocalStore:
                 if named := _PUSHED.search(str(event.get("status", ""))):
                     digest = named[1]
         if refusal is not None:
-            raise _push_error(reference, str(refusal), bool(auth))
+            raise _registry_error("push", reference, str(refusal), bool(auth))
         if digest is None:
             raise EngineError(f"the engine pushed {reference} without naming a digest")
         return digest
@@ -220,9 +243,9 @@ def _split(reference: str) -> tuple[str, str]:
     return (head, tag) if colon and "/" not in tag else (reference, "latest")
 
 
-def _push_error(reference: str, why: str, with_login: bool) -> StoreError:
+def _registry_error(doing: str, reference: str, why: str, with_login: bool) -> StoreError:
     registry = reference.partition("/")[0]
-    text = f"the engine cannot push {reference}: {why}"
+    text = f"the engine cannot {doing} {reference}: {why}"
     if re.search(r"unauthorized|authentication required|no basic auth|denied|forbidden", why, re.IGNORECASE):
         login = "the login is refused" if with_login else "no login was given"
         return AuthenticationFailed(f"{text} ({login})", registry=registry, hint=f"docker login {registry}")
@@ -230,5 +253,5 @@ def _push_error(reference: str, why: str, with_login: bool) -> StoreError:
         hint = "the engine talks to the registry, not this process: it needs the address and the certificate"
         return RegistryUnreachable(text, registry=registry, hint=hint)
     if "does not exist" in why:
-        return refused(f"push {reference}", why)
+        return refused(f"{doing} {reference}", why)
     return RegistryError(text, registry=registry)

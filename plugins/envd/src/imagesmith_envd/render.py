@@ -7,6 +7,7 @@ a word. Env, entrypoint, labels and the rest of the configuration are the core's
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from imagesmith import (
     Contribution,
     LocalEngine,
     RegistryRepository,
+    base_environment,
     conda_check,
     index_options,
     install_environment,
@@ -34,6 +36,8 @@ CONTEXT = "context"
 MOUNT = f"/home/envd/{CONTEXT}"
 CONDA = "conda"
 """the folder of the context that holds a conda environment"""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""of a variable that a shell can hold"""
 _INLINE_LIMIT = 60_000
 """bytes of requirements text that may stand in the command itself; the kernel's limit is 128 KiB"""
 
@@ -103,8 +107,12 @@ def _needs_venv(request: BuildRequest) -> bool:
 
 
 def _preamble(request: BuildRequest, contributed: Contribution) -> str:
-    """What every install step sees: the right PATH (envd's differs) and ``build_env``."""
-    exports = install_environment(request, contributed)
+    """What every install step sees: the base's variables (envd is not told them, see ``localbase``), the
+    right PATH (envd's differs) and ``build_env``."""
+    base = {
+        key: value for key, value in base_environment(request.base.config).items() if _NAME.fullmatch(key)
+    }
+    exports = {**base, **install_environment(request, contributed)}
     return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(exports.items()))
 
 

@@ -16,9 +16,11 @@ from imagesmith import (
     BuildRequest,
     Built,
     Environment,
+    Message,
     RegistryFacts,
     RegistryRepository,
     Reporter,
+    StoreError,
     ToolMissing,
     engine,
 )
@@ -82,20 +84,36 @@ class Run:
     @contextlib.contextmanager
     def _base(self) -> Iterator[str]:
         """The reference that envd is given: one that a registry answers for."""
-        request = self.request
-        if not request.base.local:
+        request, env = self.request, self.environment.env
+        if not self._engine_has_base():
             yield request.base.pinned
             return
         with (
-            contextlib.closing(engine.local_store(self.environment.env)) as store,
+            contextlib.closing(engine.local_store(env)) as store,
             localbase.serve(request.base.config) as host,
         ):
             name = f"{host}/imagesmith-base:{request.spec.id}"
-            store.publish(request.base.reference, name)
+            store.publish(request.base.pinned, name)
             try:
                 yield name
             finally:
                 store.discard(name)
+
+    def _engine_has_base(self) -> bool:
+        """Whether it can be told apart; where not, envd finds out for itself what is wrong."""
+        request, env = self.request, self.environment.env
+        if request.base.local:
+            return True
+        if self.address is not None:  # a BuildKit, which has no images and sees no port of ours
+            return False
+        try:
+            facts = engine.registry_facts(request.base.pinned, env, request.spec.registry_config)
+            with contextlib.closing(engine.local_store(env)) as store:
+                engine.pull(store, request.base, request.platform, facts)
+        except StoreError as error:
+            self.report(Message(f"envd will run some steps again without a reason: {error.message}"))
+            return False
+        return True
 
     def _write(self, folder: Path, staged: Path, base: str) -> None:
         context = folder / CONTEXT
