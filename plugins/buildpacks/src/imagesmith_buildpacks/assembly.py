@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imagesmith_buildpacks.site import Site
     from imagesmith_buildpacks.source_layer import Written
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "put_together"]
 
 
 def assemble(site: Site, made: str, layer: Written, found: Contribution) -> Built:
@@ -30,20 +30,29 @@ def assemble(site: Site, made: str, layer: Written, found: Contribution) -> Buil
         BuildFailed: a command failed.
         StoreError: engine or registry did not do their part.
     """
-    there, commands = site.repository, site.request.spec.commands
+    there = site.repository
     if there is None:
-        digest = _in_engine(site, site.local_name, layer, found)
-        return Built(site.request.destination, digest, found)
-    if not commands:
+        return put_together(site, site.local_name, layer, found)
+    if not site.request.spec.commands:
         return _in_registry(site, made, layer, found)
-    site.present(f"{there.repository}@{made}")
+    image = f"{there.repository}@{made}"
+    site.present(image)
     try:
-        _in_engine(site, f"{there.repository}@{made}", layer, found)
+        return put_together(site, image, layer, found)
+    finally:
+        site.docker.forget(image)
+
+
+def put_together(site: Site, image: str, layer: Written, found: Contribution) -> Built:
+    """The same on an image that the engine has, by way of the engine. Raises as ``assemble``."""
+    digest, there = _in_engine(site, image, layer, found), site.repository
+    if there is None:
+        return Built(site.request.destination, digest, found)
+    try:
         with contextlib.closing(engine.local_store(site.env)) as store:
             digest = engine.push(store, site.local_name, there, site.facts(there.repository), site.cache)
     finally:
         site.docker.forget(site.local_name)
-        site.docker.forget(f"{there.repository}@{made}")
     return Built(there, digest, found)
 
 

@@ -18,7 +18,7 @@ from imagesmith import (
     Support,
     engine,
 )
-from imagesmith_buildpacks import __version__, render
+from imagesmith_buildpacks import __version__, labels, render
 from imagesmith_buildpacks.options import Options, parse
 from imagesmith_buildpacks.pip_environment import pip_arguments
 
@@ -61,6 +61,11 @@ class BuildpacksBuilder:
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
         """Options that are none, arguments that no variable can say, places where a secret would stay."""
         _, reasons = self._options(request)
+        if labels.stands_on_buildpacks(request.base) and (request.staged.has_requirements or request.conda):
+            reasons["base_image"] = (
+                f"{request.base.reference} was made by buildpacks, and buildpacks above it would not see its "
+                "packages: name all packages in one spec, or another base"
+            )
         _, wrong = pip_arguments(request.spec.pip_extra_args)
         if wrong:
             reasons["pip_extra_args"] = wrong

@@ -43,6 +43,14 @@ class Ground:
     derived: bool = False
 
 
+def run_image(site: Site) -> str:
+    """The run image in the engine, with all that was asked for. Raises as ``prepare``."""
+    base, made = site.request.base, recipe(site)
+    if not base.local:
+        site.present(base.pinned)
+    return _derive(site, "run", base.pinned, made, _conda_archive(site)) if made else base.pinned
+
+
 def prepare(site: Site, info: BuilderInfo) -> Ground:
     """Make them where they lack.
 
@@ -56,6 +64,8 @@ def prepare(site: Site, info: BuilderInfo) -> Ground:
     if not made and not (base.local and to_registry):
         if not to_registry:
             site.present(base.pinned)
+            with site.docker.container(base.pinned, ["/bin/true"]):
+                pass  # engines unpack an image for its first container, and lifecycles ask for no other one
         return Ground(info.reference, base.reference, base.pinned)
     if not base.local:
         site.present(base.pinned)

@@ -63,4 +63,5 @@ def _phase(code: int, seen: str | None) -> str | None:
 
 
 def _refused(text: str) -> bool:
-    return any(word in text for word in ("UNAUTHORIZED", "unauthorized", "DENIED", "authentication required"))
+    words = ("unauthorized", "denied", "authentication required", "forbidden")
+    return any(word in text.lower() for word in words)

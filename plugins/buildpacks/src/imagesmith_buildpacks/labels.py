@@ -10,15 +10,29 @@ from typing import TYPE_CHECKING
 from imagesmith import engine
 
 if TYPE_CHECKING:
+    from imagesmith import BaseImage
     from imagesmith_buildpacks.derived import Ground
     from imagesmith_buildpacks.site import Site
 
-__all__ = ["LABEL", "METADATA", "labels_of"]
+__all__ = ["LABEL", "METADATA", "labels_of", "own_label", "stands_on_buildpacks"]
 
 METADATA = "io.buildpacks."
 """how the names of those begin that lifecycles leave"""
 LABEL = "io.imagesmith.buildpacks"
 """what a rebase has to know beside them: the builder image"""
+
+
+def stands_on_buildpacks(base: BaseImage) -> bool:
+    """Whether the base is itself an image that a lifecycle made."""
+    config = base.config.get("config")
+    labels = config.get("Labels") if isinstance(config, Mapping) else None
+    return isinstance(labels, Mapping) and f"{METADATA}lifecycle.metadata" in labels
+
+
+def own_label(site: Site, *, derived: bool) -> dict[str, str]:
+    """What a rebase has to know beside a lifecycle's own labels."""
+    told = {"builder": site.options.builder, "derived": derived}
+    return {LABEL: json.dumps(told, sort_keys=True, separators=(",", ":"))}
 
 
 def labels_of(site: Site, digest: str, ground: Ground) -> dict[str, str]:
@@ -35,6 +49,5 @@ def labels_of(site: Site, digest: str, ground: Ground) -> dict[str, str]:
     inner = image.config.get("config") if image is not None else None
     labels = inner.get("Labels") if isinstance(inner, Mapping) else None
     found = labels if isinstance(labels, Mapping) else {}
-    told = {"builder": site.options.builder, "derived": ground.derived}
-    own = {LABEL: json.dumps(told, sort_keys=True, separators=(",", ":"))}
-    return {key: str(value) for key, value in found.items() if str(key).startswith(METADATA)} | own
+    kept = {key: str(value) for key, value in found.items() if str(key).startswith(METADATA)}
+    return kept | own_label(site, derived=ground.derived)

@@ -70,6 +70,7 @@ def _facts(request: BuildRequest, options: Options) -> dict[str, object]:
         else None,
         "conda specs": list(request.conda.specs) if request.conda else None,
         "conda channels": list(request.conda.channels) if request.conda else None,
+        "pip arguments": list(request.spec.pip_extra_args),
         "buildpacks": list(options.buildpacks),
         "work directory": request.spec.workdir_or_default,
         "user": request.spec.user,

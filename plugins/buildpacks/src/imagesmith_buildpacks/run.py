@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesmith import BuildPlan, Built, Environment, Message, Reporter
+from imagesmith import BuildPlan, Built, Contribution, Environment, Message, Reporter
 from imagesmith.runner import Redactor
 from imagesmith.stores.local import connect
 from imagesmith_buildpacks import families, source_layer
-from imagesmith_buildpacks.assembly import assemble
+from imagesmith_buildpacks.assembly import assemble, put_together
 from imagesmith_buildpacks.checks import check_python, check_run_image, uid_of_work_directory
 from imagesmith_buildpacks.containers import Engine
-from imagesmith_buildpacks.derived import prepare
+from imagesmith_buildpacks.derived import prepare, recipe, run_image
 from imagesmith_buildpacks.images import find_builder
+from imagesmith_buildpacks.labels import own_label, stands_on_buildpacks
 from imagesmith_buildpacks.lifecycle import build_layers
 from imagesmith_buildpacks.site import Site
 
@@ -62,7 +63,14 @@ class Run:
                 self.report,
                 Redactor(_redactions(request)),
             )
-            return self._build(site)
+            return self._above(site) if stands_on_buildpacks(request.base) else self._build(site)
+
+    def _above(self, site: Site) -> Built:
+        """On an image that buildpacks made: nothing is left for them to do, only files and commands."""
+        uid = uid_of_work_directory(site)
+        layer = source_layer.write(site.request, site.folder / "source.tar.gz", uid)
+        found = Contribution(labels=own_label(site, derived=bool(recipe(site))))
+        return put_together(site, run_image(site), layer, found)
 
     def _build(self, site: Site) -> Built:
         request, options = site.request, site.options
