@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import socket
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from imagesmith.builder import LocalEngine, RegistryRepository
 from imagesmith.errors import EngineError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from imagesmith.builder import BaseImage, RegistryRepository
+    from imagesmith.builder import BaseImage, BuildRequest
     from imagesmith.stores.credentials import Login
     from imagesmith.stores.local import LocalStore
 
@@ -24,13 +28,17 @@ __all__ = [
     "RegistryFacts",
     "docker_variables",
     "engine_address",
+    "lent_name",
     "local_store",
+    "planned_name",
     "probe",
     "pull",
     "push",
     "registry_facts",
     "unreachable",
 ]
+
+_BUILD = "imagesmith-build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +120,57 @@ def registry_facts(
     return RegistryFacts(host, insecure, access.ca, access.login())
 
 
+def planned_name(request: BuildRequest) -> str:
+    """What a plan says in place of ``lent_name``, which only a build is given."""
+    there = request.destination
+    return there.reference if isinstance(there, LocalEngine) else f"{_BUILD}:…"
+
+
+@contextlib.contextmanager
+def lent_name(request: BuildRequest, cache: Path) -> Iterator[str]:
+    """What the image is called in the engine until it stands where it should go. No other build is lent it.
+
+    The engine pushes by name, and what it pushed it has to keep: with the last name of an image its layers
+    go, and the next build would have to make and compress all of them again (1 s for 100 MB). So each
+    repository has a name of its own here, which every build moves on to its image. Builds of one
+    repository that run at the same time have one each. ``cache``: a folder of the builder's own.
+    """
+    there = request.destination
+    if not isinstance(there, RegistryRepository):
+        yield planned_name(request)
+        return
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - other destinations need none of it
+
+    folder = cache / "names"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = f"{_user(folder)} {there.repository} {request.platform}"
+    key = hashlib.sha256(told.encode()).hexdigest()[:16]
+    for number in itertools.count():
+        lock = FileLock(folder / f"{key}-{number}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        try:
+            yield f"{_BUILD}:{key}-{number}"
+        finally:
+            lock.release()
+        return
+
+
+def _user(folder: Path) -> str:
+    """Tells this cache from those of others who use the same engine."""
+    file = folder / "id"
+    with contextlib.suppress(FileExistsError), file.open("x", encoding="ascii") as new:
+        new.write(uuid.uuid4().hex)
+    return file.read_text(encoding="ascii")
+
+
 def push(store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFacts, locks: Path) -> str:
     """Push the local image ``name`` under the repository's staging tag. Returns the manifest's digest.
 
     An engine pushes by name, and the staging tag is one for all builds on this machine: hence the lock.
+    A name that was lent goes where the engine keeps no layers as they are pushed (the classic store).
 
     Raises:
         StoreError: the engine's or the registry's refusal.
@@ -130,6 +185,8 @@ def push(store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFa
             return store.push(to.reference, auth)
         finally:
             store.discard(to.reference)
+            if name.startswith(f"{_BUILD}:") and not store.containerd:
+                store.discard(name)
 
 
 def pull(store: LocalStore, base: BaseImage, platform: str, facts: RegistryFacts) -> None:

@@ -162,10 +162,9 @@ def test_where_envd_is_told_to_leave_the_image() -> None:
     remote = BuildRequest(
         local.spec, local.platform, local.base, RegistryRepository("r.example/x"), local.staged
     )
-    assert build_argv("envd", Path("/f"), None, local)[-2:] == ["--tag", "x:staging"]
-    assert build_argv("envd", Path("/f"), None, remote)[-2:] == ["--tag", "imagesmith-build:f"]
+    assert build_argv("envd", Path("/f"), None, local, "n:1")[-2:] == ["--tag", "n:1"]
     output = "type=image,name=r.example/x:imagesmith-staging,push=true"
-    assert build_argv("envd", Path("/f"), "tcp://h:1", remote)[-2:] == ["--output", output]
+    assert build_argv("envd", Path("/f"), "tcp://h:1", remote, "n:1")[-2:] == ["--output", output]
 
 
 if __name__ == "__main__":

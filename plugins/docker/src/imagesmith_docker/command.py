@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesmith import BuildRequest, LayoutFolder, LocalEngine, RegistryRepository
-from imagesmith_docker import names
+from imagesmith import BuildRequest, LayoutFolder, LocalEngine, RegistryRepository, engine
 from imagesmith_docker.render import CA_ID, CONDA, CONTEXT, TOOLS, secret_id, secret_targets
 
 if TYPE_CHECKING:
@@ -23,12 +22,12 @@ def build_argv(
     options: Options,
     folder: Path,
     *,
-    name: str = names.UNNAMED,
+    name: str | None = None,
     tools: Path | None = None,
     in_engine: bool = True,
     proxies: tuple[str, ...] = (),
 ) -> list[str]:
-    """The command that builds what stands in ``folder``.
+    """The command that builds what stands in ``folder``. ``name``: what the engine is to call the image.
 
     The client is run as it is: python-on-whales would give the same words, for a third of a second of
     imports.
@@ -51,6 +50,7 @@ def build_argv(
     # by name: the value is in the environment. The engine keeps these out of keys and history.
     for proxy in proxies:
         argv += ["--build-arg", proxy]
+    name = name or engine.planned_name(request)
     output = _output(request, options, folder, name, in_engine=in_engine)
     return [*argv, "--output", output, str(link(request, folder, "context"))]
 

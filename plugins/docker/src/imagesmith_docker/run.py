@@ -25,7 +25,7 @@ from imagesmith import (
 )
 from imagesmith.runner import Redactor
 from imagesmith.stores.registry import open_repository
-from imagesmith_docker import client, names
+from imagesmith_docker import client
 from imagesmith_docker.abilities import TOO_OLD, Abilities, abilities
 from imagesmith_docker.command import ARCHIVE, LAYOUT, build_argv, by_hand, link
 from imagesmith_docker.failures import explain
@@ -71,7 +71,10 @@ class Run:
         staged = self.request.staged.folder
         if staged is None:
             raise ValueError("this plan was made for showing: its files are only listed")
-        with self._name() as name, self._folder(staged.parent) as folder:
+        with (
+            engine.lent_name(self.request, self.environment.cache_dir) as name,
+            self._folder(staged.parent) as folder,
+        ):
             env = self._env(folder)
             secrets = _redactions(self.request)
             facts = self.facts or client.inspect(
@@ -111,17 +114,6 @@ class Run:
     def _folder(self, parent: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="docker-", dir=parent) as folder:
             yield Path(folder)
-
-    @contextlib.contextmanager
-    def _name(self) -> Iterator[str]:
-        """What the image is called in the local engine until it is published."""
-        destination = self.request.destination
-        if isinstance(destination, RegistryRepository):
-            cache = self.environment.cache_dir
-            with names.lent(cache, destination.repository, self.request.platform) as name:
-                yield name
-        else:
-            yield destination.reference if isinstance(destination, LocalEngine) else names.UNNAMED
 
     def _check(self, facts: client.BuilderFacts) -> None:
         """What can be told only once the builder in use is known."""
@@ -248,11 +240,7 @@ class Run:
                 facts = engine.registry_facts(
                     destination.repository, environment.env, request.spec.registry_config
                 )
-                try:
-                    return engine.push(store, name, destination, facts, environment.cache_dir)
-                finally:
-                    if not store.containerd:  # which keeps no layers as they are pushed
-                        store.discard(name)
+                return engine.push(store, name, destination, facts, environment.cache_dir)
             image = store.read(name, request.platform)
         if image is None:
             raise BuilderNotReady("buildx left no image in the engine", builder="docker", hint="see the log")

@@ -103,11 +103,12 @@ class EnvdBuilder:
     def plan(self, request: BuildRequest) -> BuildPlan:
         """``build.envd``, the files beside it, and the command that builds it."""
         rendered = render(request)
+        argv = build_argv("envd", Path("…"), self._address, request, engine.planned_name(request))
         return BuildPlan(
             builder=self.name,
             request=request,
             files={"build.envd": rendered.build_envd, **rendered.files},
-            commands=(Command(tuple(build_argv("envd", Path("…"), self._address, request))),),
+            commands=(Command(tuple(argv)),),
             contributed=rendered.contributed,
             steps=tuple(step.name for step in rendered.steps),
         )

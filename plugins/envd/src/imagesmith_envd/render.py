@@ -16,7 +16,6 @@ from imagesmith import (
     BuildRequest,
     CondaTree,
     Contribution,
-    LocalEngine,
     RegistryRepository,
     base_environment,
     conda_check,
@@ -245,17 +244,12 @@ def _commands(request: BuildRequest, files: Mapping[str, str]) -> tuple[Step, ..
     )
 
 
-def build_argv(envd: str, folder: Path, address: str | None, request: BuildRequest) -> list[str]:
-    """The command that builds what stands in ``folder``, on the engine or on the BuildKit at ``address``."""
+def build_argv(envd: str, folder: Path, address: str | None, request: BuildRequest, name: str) -> list[str]:
+    """The command that builds what stands in ``folder``, on the engine or on the BuildKit at ``address``.
+
+    ``name``: what the image is called in the engine."""
     argv = [envd, "build", "--path", str(folder / CONTEXT), "--from", f"{folder / 'build.envd'}:build"]
     argv += ["--platform", request.platform, "--force"]
     if address and isinstance(request.destination, RegistryRepository):
         return [*argv, "--output", f"type=image,name={request.destination.reference},push=true"]
-    return [*argv, "--tag", local_name(request, folder)]
-
-
-def local_name(request: BuildRequest, folder: Path) -> str:
-    """What the image is called in the local engine until it is published."""
-    if isinstance(request.destination, LocalEngine):
-        return request.destination.reference
-    return f"imagesmith-build:{folder.name.lower().replace('…', 'x')}"
+    return [*argv, "--tag", name]

@@ -29,7 +29,7 @@ from imagesmith_envd.failures import explain
 from imagesmith_envd.home import Seed, docker_config, registries_conf
 from imagesmith_envd.output import Progress
 from imagesmith_envd.quoting import starlark
-from imagesmith_envd.render import CONDA, CONTEXT, build_argv, local_name, render
+from imagesmith_envd.render import CONDA, CONTEXT, build_argv, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,13 +63,17 @@ class Run:
         staged = request.staged.folder
         if staged is None:
             raise ValueError("this plan was made for showing: its files are only listed")
-        with tempfile.TemporaryDirectory(prefix="envd-", dir=staged.parent) as name, self._base() as base:
-            folder = Path(name)
+        with (
+            tempfile.TemporaryDirectory(prefix="envd-", dir=staged.parent) as inside,
+            self._base() as base,
+            engine.lent_name(request, self.environment.cache_dir) as name,
+        ):
+            folder = Path(inside)
             self._write(folder, staged, base)
             progress = Progress(render(request).steps, self.report)
             try:
                 done = self.environment.runner.run(
-                    build_argv(self.binary, folder, self.address, request),
+                    build_argv(self.binary, folder, self.address, request, name),
                     env=self._env(folder, base),
                     cwd=folder,
                     on_line=progress.line,
@@ -79,7 +83,7 @@ class Run:
                 raise BuilderNotReady(str(error), builder="envd", hint="pip install envd") from error
             if done.returncode != 0:
                 raise explain(progress, done.returncode, self.address or engine.engine_address(outer))
-            return Built(request.destination, self._leave(folder, progress), self.plan.contributed)
+            return Built(request.destination, self._leave(name, progress), self.plan.contributed)
 
     @contextlib.contextmanager
     def _base(self) -> Iterator[str]:
@@ -161,16 +165,15 @@ class Run:
         env["DOCKER_CONFIG"] = str(docker)
         return env
 
-    def _leave(self, folder: Path, progress: Progress) -> str:
+    def _leave(self, name: str, progress: Progress) -> str:
         """The digest under which the image stands where it was wanted."""
         request = self.request
         if self.address and isinstance(request.destination, RegistryRepository):
             if progress.digest is None:
                 raise BuilderNotReady("envd pushed no image", builder="envd", hint="see the log")
             return progress.digest
-        local = local_name(request, folder)
         with contextlib.closing(engine.local_store(self.environment.env)) as store:
-            image = store.read(local, request.platform)
+            image = store.read(name, request.platform)
             if image is None:
                 raise BuilderNotReady("envd left no image in the engine", builder="envd", hint="see the log")
             if not isinstance(request.destination, RegistryRepository):
@@ -178,10 +181,7 @@ class Run:
             facts = engine.registry_facts(
                 request.destination.repository, self.environment.env, request.spec.registry_config
             )
-            try:
-                return engine.push(store, local, request.destination, facts, self.environment.cache_dir)
-            finally:
-                store.discard(local)
+            return engine.push(store, name, request.destination, facts, self.environment.cache_dir)
 
     def _registries(self, base: str) -> list[RegistryFacts]:
         """The base's registry, and the one that is pushed to."""
