@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -371,3 +373,65 @@ def test_a_stranger_is_not_shown_the_login(make: Build, ours: Cnb, registry: str
     with pytest.raises(BuilderNotReady, match="IMAGESMITH_BUILDPACKS_TRUST"):
         make(spec_of("strange", registry, builder_options={"builder": ours.builder}))
     assert make(spec_of("strange", registry, builder_options={"builder": ours.builder, "trust": True})).digest
+
+
+def test_pack_makes_the_same_layers(
+    twice: Twice,
+    ours: Cnb,
+    rig: Rig,
+    registry: str,
+    environment: dict[str, str],
+    engine: Engine,
+    tmp_path: Path,
+) -> None:
+    """The same application and builder image by the other platform, pack."""
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "requirements.txt").write_text("\n".join(PACKAGES) + "\n")
+    name = f"{registry}/by-pack:latest"
+    volumes = {kind: f"imagesmith-pack-{RUN}-{kind}" for kind in ("build", "launch")}
+    try:
+        pack(
+            rig,
+            tmp_path,
+            *("build", name, "--path", app, "--builder", ours.builder, "--trust-builder", "--publish"),
+            *("--network", "host", "--docker-host", "inherit", "--pull-policy", "if-not-present"),
+            *(f"--cache=type={kind};format=volume;name={volume}" for kind, volume in volumes.items()),
+        )
+    finally:
+        for volume in volumes.values():
+            engine("volume", "rm", volume, check=False)
+    theirs, mine = stored(name, environment), stored(twice.cold.reference, environment)
+    told, known = (json.loads(labels(image)[LIFECYCLE]) for image in (theirs, mine))
+    for key in ("topLayer", "reference", "image"):  # not the mirrors: ours is the digest that was used
+        assert known["runImage"][key] == told["runImage"][key]
+    assert known["launcher"] == told["launcher"]
+    python = [
+        next(each for each in metadata["buildpacks"] if each["key"] == "imagesmith-rig/python")["layers"]
+        for metadata in (told, known)
+    ]
+    assert python[0]["venv"]["sha"] == python[1]["venv"]["sha"]
+    of_theirs, of_mine = (list(image.config["rootfs"]["diff_ids"]) for image in (theirs, mine))  # type: ignore[index]
+    below = of_theirs.index(told["runImage"]["topLayer"]) + 1
+    assert of_mine[:below] == of_theirs[:below]
+    assert python[0]["venv"]["sha"] in of_mine
+    # of the platform API 0.15, which only pack speaks
+    assert {key for key in labels(theirs) if key.startswith("io.buildpacks.")} - set(labels(mine)) <= {
+        "io.buildpacks.exec-env"
+    }
+
+
+def pack(rig: Rig, folder: Path, *arguments: str | Path) -> str:
+    """Run it; ``folder`` holds all that it keeps."""
+    assert rig.cnb is not None
+    assert rig.cnb.pack is not None
+    env = {
+        **os.environ,
+        "DOCKER_HOST": rig.docker_host,
+        "PACK_HOME": str(folder / "pack"),
+        "DOCKER_CONFIG": str(folder / "docker"),
+    }
+    argv = [rig.cnb.pack, *map(str, arguments)]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
