@@ -13,7 +13,7 @@ from imagesmith.spec import ImageSpec
 if TYPE_CHECKING:
     from imagesmith.settings import Settings
 
-__all__ = ["Inspection", "inspect"]
+__all__ = ["Inspection", "inspect", "names_host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,15 @@ def inspect(target: str | ImageSpec, *, settings: Settings) -> Inspection:
         found = _read(reference, settings, in_registry=bool(target.registry), config=target.registry_config)
     else:
         reference = target
-        found = _read(reference, settings, in_registry=_names_host(reference))
+        found = _read(reference, settings, in_registry=names_host(reference))
     if found is None:
         hint = "imagesmith build makes it" if isinstance(target, ImageSpec) else "check its name and tag"
         raise ImagesmithError(f"there is no image {reference}", hint=hint)
     return found
 
 
-def _names_host(reference: str) -> bool:
+def names_host(reference: str) -> bool:
+    """Whether a name begins with a registry's host; any other is the local engine's."""
     from imagesmith.stores.reference import DOCKER_HUB, parse  # noqa: PLC0415
 
     return parse(reference).registry != DOCKER_HUB or reference.startswith(f"{DOCKER_HUB}/")

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "cli", "main"]
 
-COMMANDS = ("build", "render", "id", "tag", "exists", "files", "inspect", "builders", "doctor", "conformance")
+COMMANDS = (
+    "build", "render", "id", "tag", "exists", "files", "inspect", "rebase", "builders", "doctor",
+    "conformance",
+)  # fmt: skip
 
 MACHINE = 3
 INTERRUPTED = 130

@@ -25,6 +25,8 @@ from imagesmith_buildpacks.pip_environment import pip_arguments
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from imagesmith.rebasing import RebaseRequest
+
 _FULL = [feature for feature in Feature if feature not in (Feature.OCI_LAYOUT, Feature.MULTI_PLATFORM)]
 FEATURES: Mapping[Feature, Support] = MappingProxyType(
     {
@@ -105,6 +107,12 @@ class BuildpacksBuilder:
 
         options, _ = self._options(plan.request)
         return Run(self._environment, options, plan, report).build()
+
+    def rebase(self, request: RebaseRequest, report: Reporter) -> Built:
+        """One run of the lifecycle's rebaser."""
+        from imagesmith_buildpacks.rebase import rebase  # noqa: PLC0415
+
+        return rebase(self._environment, request, report)
 
     def _options(self, request: BuildRequest) -> tuple[Options, dict[str, str]]:
         return parse(request.spec.builder_options, request.options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from imagesmith_buildpacks.builder_info import BuilderInfo
     from imagesmith_buildpacks.site import Site
 
-__all__ = ["Ground", "prepare", "recipe"]
+__all__ = ["Ground", "prepare", "rebased", "recipe", "run_image"]
 
 _NAME = "imagesmith-buildpacks"
 TAG = "imagesmith-run"
@@ -40,7 +41,6 @@ class Ground:
     """the run image, by the name that a rebase starts from"""
     used: str
     """the same, by the content that is used now"""
-    derived: bool = False
 
 
 def run_image(site: Site) -> str:
@@ -70,12 +70,18 @@ def prepare(site: Site, info: BuilderInfo) -> Ground:
     if not base.local:
         site.present(base.pinned)
     archives = _conda_archive(site)
-    run = _derive(site, "run", base.pinned, made, archives)
     builder = info.reference
     if made:
         builder = _derive(site, "builder", info.reference, made, archives)
-    named = _pushed(site, run) if to_registry else run
-    return Ground(builder, named, named, derived=True)
+    named, used = _named(site, _derive(site, "run", base.pinned, made, archives))
+    return Ground(builder, named, used)
+
+
+def rebased(site: Site) -> None:
+    """The run image made anew on another base, under the name that is recorded. Raises as ``prepare``."""
+    if not site.request.base.local:
+        site.present(site.request.base.pinned)
+    _named(site, _derive(site, "run", site.request.base.pinned, recipe(site), []))
 
 
 def recipe(site: Site) -> dict[str, object]:
@@ -145,20 +151,38 @@ def _conda_archive(site: Site) -> list[Path]:
     return [path]
 
 
-def _pushed(site: Site, name: str) -> str:
-    """The run image in the application's repository, under a tag of its own: lifecycles read it there."""
+def _named(site: Site, image: str) -> tuple[str, str]:
+    """The derived run image under the name that is recorded for rebases, and under that of its content.
+
+    The first says what was put on which base; it means what was made last. Where the image is pushed it is
+    a tag beside the application's: lifecycles read it there.
+    """
+    request = site.request
+    told = json.dumps([request.base.reference, request.platform, recipe(site)], sort_keys=True)
+    key = hashlib.sha256(told.encode()).hexdigest()[:24]
     there = site.repository
-    assert there is not None  # noqa: S101 - asked for registries only
+    if there is None:
+        name = f"{_NAME}/run:base-{key}"
+        site.docker.tag(image, name)
+        return name, name
     from imagesmith.stores.registry import open_repository  # noqa: PLC0415
 
-    target = RegistryRepository(there.repository, f"{TAG}-{name.rpartition(':')[2]}")
-    config = site.request.spec.registry_config
-    with open_repository(there.repository, site.env, config) as store:
-        if store.read(target.staging_tag, site.request.platform) is not None:
-            return target.reference
+    target = RegistryRepository(there.repository, f"{TAG}-{key}")
+    known = site.docker.inspect(image)
+    layers = list(known["RootFS"]["Layers"]) if known else []
+    with open_repository(there.repository, site.env, request.spec.registry_config) as store:
+        found = store.read(target.staging_tag, request.platform)
+    if found is not None and _layers(found.config) == layers:
+        return target.reference, f"{there.repository}@{found.digest}"
     local = engine.local_store(site.env)
     try:
-        engine.push(local, name, target, site.facts(there.repository), site.cache)
+        digest = engine.push(local, image, target, site.facts(there.repository), site.cache)
     finally:
         local.close()
-    return target.reference
+    return target.reference, f"{there.repository}@{digest}"
+
+
+def _layers(config: Mapping[str, object]) -> list[object]:
+    rootfs = config.get("rootfs")
+    found = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else None
+    return list(found) if isinstance(found, (list, tuple)) else []

@@ -11,7 +11,6 @@ from imagesmith import engine
 
 if TYPE_CHECKING:
     from imagesmith import BaseImage
-    from imagesmith_buildpacks.derived import Ground
     from imagesmith_buildpacks.site import Site
 
 __all__ = ["LABEL", "METADATA", "labels_of", "own_label", "stands_on_buildpacks"]
@@ -29,13 +28,18 @@ def stands_on_buildpacks(base: BaseImage) -> bool:
     return isinstance(labels, Mapping) and f"{METADATA}lifecycle.metadata" in labels
 
 
-def own_label(site: Site, *, derived: bool) -> dict[str, str]:
-    """What a rebase has to know beside a lifecycle's own labels."""
-    told = {"builder": site.options.builder, "derived": derived}
+def own_label(site: Site) -> dict[str, str]:
+    """What a rebase has to know beside a lifecycle's own labels: the builder, and what the run image got."""
+    request = site.request
+    told: dict[str, object] = {"builder": site.options.builder}
+    if request.spec.apt_packages:
+        told["apt"] = sorted(set(request.spec.apt_packages))
+    if request.conda is not None:
+        told["conda"] = list(request.conda.specs)
     return {LABEL: json.dumps(told, sort_keys=True, separators=(",", ":"))}
 
 
-def labels_of(site: Site, digest: str, ground: Ground) -> dict[str, str]:
+def labels_of(site: Site, digest: str) -> dict[str, str]:
     """Of the image that a lifecycle left."""
     there = site.repository
     if there is not None:
@@ -50,4 +54,4 @@ def labels_of(site: Site, digest: str, ground: Ground) -> dict[str, str]:
     labels = inner.get("Labels") if isinstance(inner, Mapping) else None
     found = labels if isinstance(labels, Mapping) else {}
     kept = {key: str(value) for key, value in found.items() if str(key).startswith(METADATA)}
-    return kept | own_label(site, derived=ground.derived)
+    return kept | own_label(site)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imagesmith_buildpacks.families import Family
     from imagesmith_buildpacks.site import Site
 
-__all__ = ["Layers", "build_layers", "lifecycle_environment"]
+__all__ = ["Layers", "build_layers", "certificates", "lifecycle_environment"]
 
 CERTIFICATES = "/platform/imagesmith/certificates"
 _SYSTEM_CERTIFICATES = "/etc/ssl/certs"
@@ -65,7 +65,7 @@ def build_layers(site: Site, info: BuilderInfo, family: Family, ground: Ground) 
     found = _contribution(site, info, made)
     stated = stated_python(site.request.base)
     version = made.record.python(found.path) or found.env.get("PYTHON_VERSION") or stated
-    labels = labels_of(site, made.digest, ground)
+    labels = labels_of(site, made.digest)
     env = dict(found.env)
     if version and version != stated:
         env["PYTHON_VERSION"] = version
@@ -129,6 +129,12 @@ def lifecycle_environment(site: Site, facts: tuple[RegistryFacts, ...]) -> dict[
     return env
 
 
+def certificates(facts: tuple[RegistryFacts, ...]) -> dict[str, bytes]:
+    """Those of the registries' own authorities, by path; the lifecycle is told of their folder."""
+    held = [each.ca for each in facts if each.ca is not None]
+    return {f"{CERTIFICATES}/{number}.pem": file.read_bytes() for number, file in enumerate(held)}
+
+
 def _inputs(
     site: Site, info: BuilderInfo, family: Family, ground: Ground, facts: tuple[RegistryFacts, ...]
 ) -> creator.Inputs:
@@ -148,9 +154,7 @@ def _inputs(
     }
     if "pip.conf" in request.secrets:
         secrets[PIP_CONF] = request.secrets["pip.conf"].reveal()
-    for number, each in enumerate(facts):
-        if each.ca is not None:
-            secrets[f"{CERTIFICATES}/{number}.pem"] = each.ca.read_bytes()
+    secrets |= certificates(facts)
     finish = creator.own_buildpack()
     groups = families.group_order(info, family, last=families.Member(*creator.FINISH))
     volumes = [] if options.cache_image else [Volume("/cache", _volume(site, "build"))]

@@ -15,7 +15,7 @@ from imagesmith_buildpacks import families, source_layer
 from imagesmith_buildpacks.assembly import assemble, put_together
 from imagesmith_buildpacks.checks import check_python, check_run_image, uid_of_work_directory
 from imagesmith_buildpacks.containers import Engine
-from imagesmith_buildpacks.derived import prepare, recipe, run_image
+from imagesmith_buildpacks.derived import prepare, run_image
 from imagesmith_buildpacks.images import find_builder
 from imagesmith_buildpacks.labels import own_label, stands_on_buildpacks
 from imagesmith_buildpacks.lifecycle import build_layers
@@ -69,7 +69,7 @@ class Run:
         """On an image that buildpacks made: nothing is left for them to do, only files and commands."""
         uid = uid_of_work_directory(site)
         layer = source_layer.write(site.request, site.folder / "source.tar.gz", uid)
-        found = Contribution(labels=own_label(site, derived=bool(recipe(site))))
+        found = Contribution(labels=own_label(site))
         return put_together(site, run_image(site), layer, found)
 
     def _build(self, site: Site) -> Built:
