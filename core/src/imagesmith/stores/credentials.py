@@ -43,6 +43,13 @@ class Login:
     source: str = ""
     """where it was found, for messages"""
 
+    def entry(self) -> dict[str, str]:
+        """As it stands below ``auths`` in Docker's ``config.json``, which buildah and others read too."""
+        if self.token:
+            return {"identitytoken": self.token}
+        pair = f"{self.username or ''}:{self.password or ''}"
+        return {"auth": base64.b64encode(pair.encode()).decode()}
+
 
 def anonymous() -> Login | None:
     """No login."""
