@@ -89,12 +89,10 @@ def facts(engine: Engine, image: str, spec: ImageSpec) -> Facts:
     seen = _flat("python", probe(engine, image, ("--entrypoint", "python"), ("-",)))
     seen |= _flat("configuration", _configuration(engine, image, spec))
     seen["default entrypoint"] = json.loads(engine.run(image))
-    asked = (
-        "for name in "
-        + " ".join(PROGRAMS)
-        + "; do command -v $name; done; hello; tool; sh -c 'umask; ulimit -n'"
-    )
-    seen["programs"] = engine.run(image, "-c", asked, options=("--entrypoint", "sh"))
+    where = "; ".join(f"command -v {name} || echo" for name in PROGRAMS)
+    found = engine.run(image, "-c", where, options=("--entrypoint", "sh")).splitlines()
+    seen |= {f"where.{name}": place for name, place in zip(PROGRAMS, found, strict=True)}
+    seen["programs"] = engine.run(image, "-c", "hello; tool; umask", options=("--entrypoint", "sh"))
     shell = ("--entrypoint", "sh"), ("-c", 'exec python - "$@"', "sh")
     cleared = ("--entrypoint", ""), ("python", "-")
     stranger = ("--user", "54321:0", "--entrypoint", "python"), ("-",)
