@@ -129,15 +129,19 @@ def rebase(
         raise UsageError(f"{target} names no tag", hint="say under which tag the new image goes: --output")
     with contextlib.closing(_open(name, settings, registry_config, in_registry=in_registry)) as store:
         ref = (name.digest or name.tag or "latest") if in_registry else image
-        job = _Job(store, image, name, in_registry, settings, registry_config, report, force)
+        there = _destination(image, name, settings, in_registry=in_registry)
+        job = _Job(store, image, name, in_registry, settings, there, registry_config, report, force)
         platforms = store.platforms(ref)
         if not platforms:
             raise ImagesmithError(f"there is no image {image}", hint="check its name and tag")
-        done = [job.one(ref, platform, run_image, plugins) for platform in platforms]
-        report(Phase("publishing", str(target)))
-        images = [each for each, _, _ in done]
-        digest = images[0].digest if len(images) == 1 else store.write_index(images)
-        store.publish(digest, target.tag if in_registry else str(output or image))
+        try:
+            done = [job.one(ref, platform, run_image, plugins) for platform in platforms]
+            report(Phase("publishing", output or image))
+            images = [each for each, _, _ in done]
+            digest = images[0].digest if len(images) == 1 else store.write_index(images)
+            store.publish(digest, target.tag if in_registry else str(output or image))
+        finally:
+            job.discard()
     changed = any(each for _, _, each in done)
     return RebaseResult(output or image, digest, done[0][1], platforms, changed, time.monotonic() - started)
 
@@ -149,6 +153,8 @@ class _Job:
     name: Reference
     in_registry: bool
     settings: Settings
+    destination: Destination
+    """where a builder leaves a new image"""
     registry_config: str | None
     report: Reporter
     force: bool
@@ -171,30 +177,25 @@ class _Job:
         pinned = f"{base.reference}@{base.digest}"
         if base.digest == labels.get(BASE_DIGEST) and not self.force:
             return old, pinned, False
-        destination = self._destination()
         request = RebaseRequest(
             f"{self.name.repository_reference}@{old.digest}" if self.in_registry else self.image,
             old.config,
             platform,
             base,
             reference == recorded,
-            destination,
+            self.destination,
             self.force,
             self.registry_config,
             self.settings.options.get(builder.name, FrozenMap()),
         )
         self.report(Phase("rebasing", f"{platform} onto {pinned}"))
-        try:
-            built = cast("Rebases", builder).rebase(request, self.report)
-            new = self.store.read(built.digest, platform)
-            if new is None:
-                raise BuilderNotReady(
-                    f"the {builder.name} builder left no image under {built.digest}", builder=builder.name
-                )
-            return self._finish(old, new, base, built), pinned, True
-        finally:
-            if isinstance(destination, LocalEngine):
-                self.store.discard(destination.reference)
+        built = cast("Rebases", builder).rebase(request, self.report)
+        new = self.store.read(built.digest, platform)
+        if new is None:
+            raise BuilderNotReady(
+                f"the {builder.name} builder left no image under {built.digest}", builder=builder.name
+            )
+        return self._finish(old, new, base, built), pinned, True
 
     def _finish(self, old: StoredImage, new: StoredImage, base: BaseImage, built: Built) -> StoredImage:
         """The old configuration, with the labels that the new base and the tool have changed."""
@@ -255,12 +256,20 @@ class _Job:
             )
         return BaseImage(reference if local else str(name), found.digest, found.config, local=local)
 
-    def _destination(self) -> Destination:
-        own = f"{_STAGING}-{secrets.token_hex(4)}"
-        if self.in_registry:
-            tag = own if self.settings.own_staging else _STAGING
-            return RegistryRepository(self.name.repository_reference, tag)
-        return LocalEngine(f"{self.image.rpartition(':')[0] if self.name.tag else self.image}:{own}")
+    def discard(self) -> None:
+        """Take away the name under which the new image was left, where it is of this run alone."""
+        match self.destination:
+            case LocalEngine(reference):
+                self.store.discard(reference)
+            case RegistryRepository(staging_tag=tag) if self.settings.own_staging:
+                self.store.discard(tag)
+
+
+def _destination(image: str, name: Reference, settings: Settings, *, in_registry: bool) -> Destination:
+    own = f"{_STAGING}-{secrets.token_hex(4)}"
+    if in_registry:
+        return RegistryRepository(name.repository_reference, own if settings.own_staging else _STAGING)
+    return LocalEngine(f"{image.rpartition(':')[0] if name.tag else image}:{own}")
 
 
 def _open(name: Reference, settings: Settings, registry_config: str | None, *, in_registry: bool) -> Store:

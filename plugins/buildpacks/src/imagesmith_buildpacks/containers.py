@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Container", "Engine", "Volume"]
 
+CACHE = "io.imagesmith.cache"
+"""the label of volumes, for those who clean up"""
 _PATIENCE = 24 * 3600
 """seconds of silence: a step may work for long without a word"""
 
@@ -110,7 +112,13 @@ class Engine:
 
         client: Any = self.client
         mounts = [
-            Mount(each.target, each.name, type="bind" if each.bind else "volume", no_copy=not each.bind)
+            Mount(
+                each.target,
+                each.name,
+                type="bind" if each.bind else "volume",
+                no_copy=not each.bind,
+                labels=None if each.bind else {CACHE: "buildpacks"},
+            )
             for each in volumes
         ]
         host = client.create_host_config(

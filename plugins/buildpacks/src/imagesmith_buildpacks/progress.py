@@ -53,7 +53,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """One line of output."""
-        line = self._redactor.redact(text.rstrip("\r"))
+        line = self._redactor.redact(text.rstrip("\r").rpartition("\r")[2])
         if line.startswith(_PHASE):
             self.phase = line.removeprefix(_PHASE).strip()
             self._finish()
