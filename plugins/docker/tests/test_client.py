@@ -160,6 +160,11 @@ def test_contexts_are_images_in_a_spec_and_folders_too_on_a_machine() -> None:
     assert problems == {}
     told = [(each.name, each.source, each.is_image) for each in options.build_contexts]
     assert told == [("b", "docker-image://x", True), ("wheels", "docker-image://r:5000/wheels:1", True)]
+    options, problems = parse({"build_contexts": {"b": "x"}}, {"build_contexts": {"b": "/y", "c": "/z"}})
+    assert [(each.name, each.source) for each in options.build_contexts] == [
+        ("b", "docker-image://x"),
+        ("c", "/z"),
+    ]
     options, problems = parse({}, {"build_contexts": "wheels=./wheels, b=/x"})
     assert problems == {}
     assert [(each.name, each.source) for each in options.build_contexts] == [

@@ -123,3 +123,17 @@ def test_a_failure_that_is_no_steps() -> None:
         )
     )
     assert found.message == "docker buildx failed: failed to push r/x: 500"
+
+
+def test_a_step_whose_cached_layers_are_fetched_stays_cached() -> None:
+    """As BuildKit tells of a step found in a cache of another place."""
+    _, events = follow(
+        {"vertexes": [vertex("b", NAME, cached=True)]},
+        {"vertexes": [vertex("b", NAME)]},
+        {"vertexes": [vertex("b", NAME, completed=ENDED)]},
+        {"vertexes": [vertex("b", NAME, completed=ENDED, cached=True)]},
+        indent=None,
+    )
+    (done,) = [event for event in events if isinstance(event, StepDone)]
+    assert done.cached
+    assert done.seconds is None

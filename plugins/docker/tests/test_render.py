@@ -25,14 +25,15 @@ from imagesmith import (
     CondaPackage,
     CondaTree,
     ImageSpec,
+    LayoutFolder,
     LocalEngine,
     RegistryRepository,
     Secret,
 )
 from imagesmith_docker import pip_settings
 from imagesmith_docker.command import build_argv
-from imagesmith_docker.options import Options
-from imagesmith_docker.render import Rendered, render, secret_id
+from imagesmith_docker.options import Options, parse
+from imagesmith_docker.render import CONTEXTS, Rendered, render, secret_id
 
 GOLDEN = Path(__file__).parent / "golden"
 SPEC = ImageSpec(
@@ -222,6 +223,56 @@ def test_certificates_of_the_machine() -> None:
     assert "ca.pem" not in rendered.scripts["imagesmith/command.sh"]
     argv = build_argv(case, Options(ca="some/ca.pem"), Path("/x"))
     assert f"id=ca,src={Path('some/ca.pem').absolute()}" in argv
+
+
+def test_contexts_stand_where_packages_and_commands_can_read_them() -> None:
+    options, problems = parse({"build_contexts": {"wheels": "r/wheels:1"}}, {})
+    assert problems == {}
+    case = CASES["python"]
+    rendered = render(case, options)
+    runs = [value for kind, value in instructions(rendered) if kind == "RUN"]
+    reading = [
+        value
+        for value in runs
+        if {"type": "bind", "from": "wheels", "target": CONTEXTS + "/wheels"} in mounts(value)
+    ]
+    assert [json.loads(value[value.index("[") :])[2].rpartition("/")[2] for value in reading] == [
+        "packages.sh", "command-000.sh", "command-001.sh"
+    ]  # fmt: skip
+    assert "# context wheels: docker-image://r/wheels:1\n" in rendered.dockerfile, (
+        "what is remembered is another's"
+    )
+    argv = build_argv(case, options, Path("/x"))
+    assert "wheels=docker-image://r/wheels:1" in argv
+    folder, _ = parse({}, {"build_contexts": "wheels=./a b"})
+    assert f"wheels={Path('a b').absolute()}" in build_argv(case, folder, Path("/x"))
+
+
+def test_the_time_of_all_files() -> None:
+    options = Options(source_date_epoch=7)
+    case = CASES["python"]
+    rendered = render(case, options)
+    assert "SOURCE_DATE_EPOCH=7" in rendered.scripts["imagesmith/install.sh"]
+    assert "PYTHONDONTWRITEBYTECODE=1" in rendered.scripts["imagesmith/install.sh"]
+    command = rendered.scripts["imagesmith/command-000.sh"]
+    assert 'export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH-7}"\n' in command, "the spec's own wins"
+    assert command.endswith("\necho 'one' | cat\n")
+    assert rendered.dockerfile != render(case).dockerfile, "what is remembered is another's"
+
+    def output(destination: Any, *, in_engine: bool) -> str:
+        argv = build_argv(replace(case, destination=destination), options, Path("/x"), in_engine=in_engine)
+        assert "SOURCE_DATE_EPOCH=7" in argv
+        return argv[argv.index("--output") + 1]
+
+    registry, engine = RegistryRepository("r:5000/x"), LocalEngine("x:s")
+    by_hand = "type=oci,tar=false,dest=/x/layout,compression=zstd,rewrite-timestamp=true"
+    assert output(registry, in_engine=True) == by_hand
+    assert output(LayoutFolder(Path("/y")), in_engine=True) == by_hand
+    assert output(registry, in_engine=False).endswith(
+        ",push=true,compression=zstd,oci-mediatypes=true,rewrite-timestamp=true"
+    )
+    assert output(engine, in_engine=True).startswith("type=docker,name=x:s,dest=/x/image.tar,")
+    assert output(engine, in_engine=False).startswith("type=docker,name=x:s,compression=")
 
 
 def test_no_line_would_pull_a_frontend() -> None:

@@ -103,15 +103,22 @@ def parse(declared: Mapping[str, object], machine: Mapping[str, object]) -> tupl
     for where, given in (("", machine), ("builder_options", declared)):
         for name, value in given.items():
             try:
-                values[name] = _checked(name, value)
+                checked = _checked(name, value)
                 if where and name == "build_contexts":
-                    _check_declared(values[name])
+                    _check_declared(checked)
+                    checked = _merged(values.get(name, ()), checked)
+                values[name] = checked
             except ValueError as error:
                 problems[f"{where}[{name!r}]" if where else name] = str(error)
     return Options(**values), problems
 
 
-def _checked(name: str, value: object) -> object:
+def _merged(machine: Sequence[Context], declared: Sequence[Context]) -> tuple[Context, ...]:
+    named = {context.name: context for context in (*machine, *declared)}
+    return tuple(named[name] for name in sorted(named))
+
+
+def _checked(name: str, value: object) -> Any:
     known = [each.name for each in fields(Options)]
     if name not in known:
         near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)

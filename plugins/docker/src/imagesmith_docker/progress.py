@@ -36,6 +36,8 @@ class _Vertex:
     number: str
     name: str
     known: Step | None
+    cached: bool = False
+    """once said; what is said later, while layers of it are fetched, does not take it back"""
     ended: bool = False
     rest: str = ""
     """what it printed without a line end yet"""
@@ -105,6 +107,7 @@ class Progress:
         if not vertex.number and told.get("started") and not name.startswith(_QUIET):
             vertex.number = str(sum(1 for each in self._vertices.values() if each.number) + 1)
             self._report(StepStarted(vertex.number, vertex.known.name if vertex.known else vertex.name))
+        vertex.cached = vertex.cached or bool(told.get("cached"))
         if not told.get("completed") or vertex.ended:
             return
         error = self._redactor.redact(str(told.get("error") or ""))
@@ -120,8 +123,8 @@ class Progress:
             self._report(
                 StepDone(
                     vertex.number,
-                    None if told.get("cached") else _seconds(told),
-                    cached=bool(told.get("cached")),
+                    None if vertex.cached else _seconds(told),
+                    cached=vertex.cached,
                     error=error.partition("\n")[0][:200] or None,
                 )
             )

@@ -1,0 +1,188 @@
+"""What an engine can do is told by a trial build, and said before any work."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugins.docker.tests.cases import request
+
+from imagesmith import (
+    BuilderNotReady,
+    Environment,
+    FeatureUnsupported,
+    ImageSpec,
+    LayoutFolder,
+    RegistryRepository,
+)
+from imagesmith.runner import Completed
+from imagesmith_docker.abilities import Abilities, abilities
+from imagesmith_docker.builder import DockerBuilder
+from imagesmith_docker.client import BuilderFacts
+
+OLD = "failed to solve: rpc error: unsupported frontend capability moby.buildkit.frontend.contexts"
+CLASSIC = "Attestation is not supported for the docker driver."
+FACTS = BuilderFacts("farm", "remote", told="Name: farm")
+INSPECT = ["Name: farm", "Driver: remote"]
+
+
+class Engine:
+    """A docker client before an engine. ``whole`` and ``plain``: what a trial build ends in; None: well."""
+
+    def __init__(self, whole: str | None = None, plain: str | None = None, time: int = 1) -> None:
+        self.whole, self.plain, self.time = whole, plain, time
+        self.calls: list[tuple[str, ...]] = []
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        on_line: Any,
+        redact: Collection[str] = (),
+        timeout: float | None = None,
+        line_limit: int = 0,
+    ) -> Completed:
+        self.calls.append(tuple(argv))
+        if argv[2] == "version":
+            return Completed(0, ("github.com/docker/buildx v0.13.1",), 0.0)
+        if argv[2] == "inspect":
+            return Completed(0, tuple(INSPECT), 0.0)
+        output = argv[argv.index("--output") + 1]
+        error = self.plain if output == "type=cacheonly" else self.whole
+        if error:
+            return Completed(1, ("#1 ERROR", f"ERROR: {error}", "see the manual"), 0.0)
+        if output != "type=cacheonly":
+            self.write(Path(output.partition("dest=")[2].partition(",")[0]))
+        return Completed(0, (), 0.0)
+
+    def write(self, layout: Path) -> None:
+        blobs = layout / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
+        (blobs / "a").write_text(json.dumps({"a manifest": 1}))
+        with tarfile.open(blobs / "b", "w") as layer:
+            member = tarfile.TarInfo("x/file")
+            member.mtime = self.time
+            layer.addfile(member, io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    ("engine", "found"),
+    [
+        (Engine(), Abilities()),
+        (Engine(time=1700000000), Abilities(dates=False)),
+        (Engine(whole=CLASSIC), Abilities(exports=False, dates=False)),
+        (Engine(whole=OLD, plain=OLD), Abilities(OLD, exports=False, dates=False)),
+    ],
+)
+def test_what_a_trial_tells(engine: Engine, found: Abilities, tmp_path: Path) -> None:
+    assert abilities(engine, {}, tmp_path, FACTS) == found
+
+
+def test_an_answer_is_kept_for_a_day_and_for_this_engine(tmp_path: Path) -> None:
+    engine = Engine(whole=CLASSIC)
+
+    def ask(now: float, facts: BuilderFacts = FACTS, **env: str) -> int:
+        before = len(engine.calls)
+        assert not abilities(engine, env, tmp_path, facts, now).exports
+        return len(engine.calls) - before
+
+    assert ask(1000.0) == 2
+    assert ask(1001.0) == 0
+    assert ask(1002.0, replace(FACTS, told="newer")) == 2
+    assert ask(1003.0, DOCKER_HOST="tcp://other") == 2
+    assert ask(1000.0 + 90000) == 2
+    for file in tmp_path.glob("abilities-*"):
+        file.write_text("{")
+    assert ask(1004.0) == 2
+
+
+def test_a_trial_that_failed_is_made_again(tmp_path: Path) -> None:
+    assert abilities(Engine(whole=OLD, plain=OLD), {}, tmp_path, FACTS).problem == OLD
+    assert abilities(Engine(), {}, tmp_path, FACTS) == Abilities()
+
+
+def test_doctor_says_what_an_engine_lacks(tmp_path: Path) -> None:
+    ready = DockerBuilder(Environment(Engine(whole=OLD, plain=OLD), {}, tmp_path)).ready()
+    assert not ready.ok
+    assert "the engine of the builder farm cannot build" in (ready.problem or "")
+    assert "frontend.contexts" in (ready.problem or "")
+    assert "Docker Engine 23" in (ready.hint or "")
+    ready = DockerBuilder(Environment(Engine(whole=CLASSIC), {}, tmp_path)).ready()
+    assert ready.ok
+    assert "all but image layouts, attestations, exported caches, reproducible layers" in ready.details[-1]
+    ready = DockerBuilder(Environment(Engine(), {}, tmp_path / "2")).ready()
+    assert "can build all" in ready.details[-1]
+
+
+def staged_request(tmp_path: Path, spec: ImageSpec, **more: Any) -> Any:
+    folder = tmp_path / "staged"
+    folder.mkdir()
+    there = RegistryRepository("r.example/x")
+    asked = replace(request(spec), destination=there, **more)
+    return replace(asked, staged=replace(asked.staged, folder=folder))
+
+
+def test_the_build_says_so_too(tmp_path: Path) -> None:
+    engine = Engine(whole=OLD, plain=OLD)
+    builder = DockerBuilder(Environment(engine, {}, tmp_path / "cache"))
+    plan = builder.plan(staged_request(tmp_path, ImageSpec()))
+    with pytest.raises(BuilderNotReady, match=r"cannot build: .*frontend\.contexts") as caught:
+        builder.build(plan, lambda event: None)
+    assert "Docker Engine 23" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "named"),
+    [
+        ({"provenance": True}, {}, "provenance"),
+        ({"cache_to": "type=registry,ref=r/x"}, {}, "cache_to"),
+        ({}, {"destination": LayoutFolder(Path("/x"))}, "an image layout"),
+    ],
+)
+def test_what_the_classic_store_cannot_give_is_refused_before_any_work(
+    tmp_path: Path, options: dict[str, object], more: dict[str, Any], named: str
+) -> None:
+    engine = Engine(whole=CLASSIC)
+    builder = DockerBuilder(Environment(engine, {}, tmp_path / "cache"))
+    asked = replace(staged_request(tmp_path, ImageSpec(builder_options=options)), **more)
+    with pytest.raises(BuilderNotReady, match=named) as caught:
+        builder.build(builder.plan(asked), lambda event: None)
+    assert "containerd image store" in (caught.value.hint or "")
+    assert not [call for call in engine.calls if "rawjson" in call]
+
+
+def test_attestations_need_a_place_beside_the_image(tmp_path: Path) -> None:
+    builder = DockerBuilder(Environment(Engine(), {}, tmp_path))
+    spec = ImageSpec(builder_options={"provenance": True, "sbom": True})
+    refused = builder.refusals(request(spec))
+    assert set(refused) == {"builder_options['provenance']", "builder_options['sbom']"}
+    assert "set registry=" in refused["builder_options['sbom']"]
+    assert builder.refusals(replace(request(spec), destination=RegistryRepository("r/x"))) == {}
+
+
+def test_a_login_of_a_proxy_is_not_attested(tmp_path: Path) -> None:
+    """BuildKit notes proxy variables in provenance of mode=max."""
+    env = {"HTTPS_PROXY": "http://me:hunter2@proxy:1"}
+    builder = DockerBuilder(Environment(Engine(), env, tmp_path / "cache"))
+    plan = builder.plan(staged_request(tmp_path, ImageSpec(builder_options={"provenance": "max"})))
+    with pytest.raises(FeatureUnsupported, match="holds a login") as caught:
+        builder.build(plan, lambda event: None)
+    assert set(caught.value.fields) == {"builder_options['provenance']"}
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_wrong_date_of_the_machine_is_said(tmp_path: Path) -> None:
+    from imagesmith import UsageError
+
+    builder = DockerBuilder(Environment(Engine(), {"SOURCE_DATE_EPOCH": "now"}, tmp_path / "cache"))
+    plan = builder.plan(staged_request(tmp_path, ImageSpec()))
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH: expected whole seconds"):
+        builder.build(plan, lambda event: None)
