@@ -64,7 +64,7 @@ def hang_up_after(size: int) -> Action:
     """Take so many bytes of the request's body, then break the connection without an answer."""
 
     def cut(handler: BaseHTTPRequestHandler) -> None:
-        handler.rfile.read(size)
+        handler.rfile.read(min(size, int(handler.headers.get("Content-Length", 0))))
         reset(handler)
 
     cut.before_the_body = True  # type: ignore[attr-defined]

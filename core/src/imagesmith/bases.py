@@ -45,18 +45,19 @@ def resolve(spec: ImageSpec, reference: str, settings: Settings) -> Mapping[str,
 def _all(
     store: Store, name: str, reference: str, wanted: tuple[str, ...], *, local: bool
 ) -> Mapping[str, BaseImage]:
-    platforms = store.platforms(name)
-    if not platforms:
+    digest = store.resolve(name)
+    platforms = store.platforms(digest) if digest else ()
+    if digest is None or not platforms:
         raise BaseImageError(
             f"there is no base image {reference}", hint="check base_image (or IMAGESMITH_BASE_IMAGE)"
         )
-    return {platform: _one(store, name, reference, platform, platforms, local=local) for platform in wanted}
+    return {platform: _one(store, digest, reference, platform, platforms, local=local) for platform in wanted}
 
 
 def _one(
-    store: Store, name: str, reference: str, platform: str, platforms: tuple[str, ...], *, local: bool
+    store: Store, digest: str, reference: str, platform: str, platforms: tuple[str, ...], *, local: bool
 ) -> BaseImage:
-    image = store.read(name, platform)
+    image = store.read(digest, platform)
     if image is None:
         raise BaseImageError(
             f"the base image {reference} has no {platform}; it has {', '.join(platforms)}",
@@ -79,5 +80,9 @@ def _open(spec: ImageSpec, reference: str, settings: Settings, *, local: bool) -
     config = base.registry_config if isinstance(base, ImageSpec) else None
     parsed = parse(reference)
     return open_repository(
-        f"{parsed.registry}/{parsed.repository}", settings.env, config or spec.registry_config, mirrored=True
+        f"{parsed.registry}/{parsed.repository}",
+        settings.env,
+        config or spec.registry_config,
+        mirrored=True,
+        kept=settings.documents(),
     )

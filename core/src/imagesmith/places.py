@@ -33,12 +33,19 @@ class Place:
     """One of the three stores, opened when first asked."""
 
     def __init__(
-        self, target: Destination, env: Mapping[str, str], registry_config: str | None, *, own_staging: bool
+        self,
+        target: Destination,
+        env: Mapping[str, str],
+        registry_config: str | None,
+        *,
+        own_staging: bool,
+        documents: Path | None = None,
     ) -> None:
         self._target = target
         self._own_staging = own_staging
         self._env = env
         self._registry_config = registry_config
+        self._documents = documents
         self._opened: Store | None = None
 
     def destination(self, build: str = "") -> Destination:
@@ -81,7 +88,7 @@ class Place:
             case RegistryRepository(repository):
                 from imagesmith.stores.registry import open_repository  # noqa: PLC0415
 
-                return open_repository(repository, self._env, self._registry_config)
+                return open_repository(repository, self._env, self._registry_config, kept=self._documents)
             case LocalEngine():
                 from imagesmith.stores.local import LocalStore, connect  # noqa: PLC0415
 
@@ -103,14 +110,10 @@ class Place:
         """The published image, or None when there is none. Raises StoreError when it cannot be told."""
         if isinstance(self._target, LayoutFolder) and not (self._target.path / "index.json").exists():
             return None
-        name = self.publish_name(tag)
-        platforms = self.store().platforms(name)
-        if not platforms:
-            return None
-        image = self.store().read(name, platforms[0])
-        if image is None:
-            return None
-        return Found(image.digest, _builder_label(image))
+        digest = self.store().resolve(self.publish_name(tag))
+        platforms = self.store().platforms(digest) if digest else ()
+        image = self.store().read(digest, platforms[0]) if digest and platforms else None
+        return Found(digest, _builder_label(image)) if digest and image else None
 
 
 def place_for(
@@ -144,7 +147,13 @@ def place_for(
                 "the local engine holds one platform",
                 hint="set registry= in the spec, or name one platform",
             )
-    return Place(target, settings.env, spec.registry_config, own_staging=settings.own_staging)
+    return Place(
+        target,
+        settings.env,
+        spec.registry_config,
+        own_staging=settings.own_staging,
+        documents=settings.documents(),
+    )
 
 
 def _builder_label(image: StoredImage) -> str:

@@ -80,6 +80,10 @@ class Settings:
         base = self.env.get("XDG_CACHE_HOME") or str(Path(self.env.get("HOME") or Path.home()) / ".cache")
         return Path(base) / "imagesmith"
 
+    def documents(self) -> Path:
+        """Where manifests and configurations lie that were read from registries."""
+        return self.cache_dir() / "documents"
+
 
 def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
     """Read the nearest ``pyproject.toml`` at or above ``cwd`` that has ``[tool.imagesmith]``, then ``env``.

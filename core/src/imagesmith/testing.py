@@ -74,6 +74,11 @@ class MemoryStore:
         }
         return self._put(manifest)
 
+    def resolve(self, ref: str) -> str | None:
+        """See Store."""
+        digest = self.tags.get(ref, ref)
+        return digest if digest in self._documents else None
+
     def platforms(self, ref: str) -> tuple[str, ...]:
         """See Store."""
         return tuple(image.platform for image in self._images(ref))

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["STAGING", "Store", "StoredImage"]
+__all__ = ["KEPT", "KEPT_NAMES", "STAGING", "Store", "StoredImage"]
 
 JSON = Mapping[str, object]
 
 STAGING = "imagesmith-staging"
 """How the tag begins under which a builder leaves an image that is not finished."""
+KEPT = "imagesmith-build"
+"""What images are called that stay in an engine for the sake of their layers."""
+KEPT_NAMES = 16
+"""how many of them there are, so that what is kept has an end"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,9 @@ class Store(Protocol):
     ``ref`` is a tag or a digest (registry, layout) or a name or id (local engine). Nothing but
     ``publish`` makes a tag.
     """
+
+    def resolve(self, ref: str) -> str | None:
+        """The digest that stands under ``ref`` now; None when there is none. What follows can name it."""
 
     def platforms(self, ref: str) -> tuple[str, ...]:
         """The platforms under ``ref`` (empty when there is no such image)."""

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from imagesmith.errors import AuthenticationFailed, RegistryError
+from imagesmith.errors import AuthenticationFailed, RegistryError, RegistryUnreachable
 from imagesmith.stores._auth import Authenticator, login_hint
 from imagesmith.stores._connection import ConnectionDropped, Connections, Response, is_loopback, origin
 from imagesmith.stores.reference import DOCKER_HUB
@@ -79,13 +79,14 @@ class Transport:
             RegistryUnreachable: no answer.
             RegistryError: any other status. ``doing`` says in the message what was asked.
         """
-        response = self.retry(
+        return self.persist(
             lambda: self.exchange(
                 method, target, scopes=scopes, headers=headers, body=body, streaming=streaming
             ),
+            doing,
+            expect,
             attempts,
         )
-        return self.check(response, doing, expect)
 
     def exchange(
         self,
@@ -121,6 +122,17 @@ class Transport:
         challenge = response.headers.get("WWW-Authenticate", "")
         again = self._auth.answer(challenge, scopes, sent, secure=self._secure)
         return send()[0] if again else response
+
+    def persist(
+        self, action: Callable[[], Response], doing: str, expect: Collection[int], attempts: int = _ATTEMPTS
+    ) -> Response:
+        """Repeat an action until there is an answer worth keeping; raises as ``request`` does."""
+        try:
+            response = self.retry(action, attempts)
+        except RegistryUnreachable as error:
+            error.message = f"{error.message} ({doing})"
+            raise
+        return self.check(response, doing, expect)
 
     def retry(self, action: Callable[[], Response], attempts: int = _ATTEMPTS) -> Response:
         """Repeat an action that ends in a broken connection, a 429 or a 5xx; return its last answer."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from imagesmith.errors import BlobUnknown, RegistryError, RegistryUnreachable
+from imagesmith.errors import BlobUnknown, RegistryError
 from imagesmith.stores._documents import DOCKER_INDEX, INDEX, MANIFEST, digest_of
 from imagesmith.stores._stream import BlobStream, hasher
 
@@ -148,12 +148,7 @@ class Repository:
                 read_seconds=_UPLOAD_SECONDS,
             )
 
-        doing = f"uploading a blob to {self.name}"
-        try:
-            response = self.transport.check(self.transport.retry(upload), doing, {201})
-        except RegistryUnreachable as error:
-            error.message = f"{doing}: {error.message}"
-            raise
+        response = self.transport.persist(upload, f"uploading a blob to {self.name}", {201})
         stored = response.headers.get("Docker-Content-Digest")
         if stored is not None and stored != digest:
             raise self.error(f"has {stored} where {digest} was sent")

@@ -57,6 +57,11 @@ class LayoutStore:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def resolve(self, ref: str) -> str | None:
+        """The digest of a tag's image or index."""
+        found = self._find(ref)
+        return None if found is None else str(found.get("digest"))
+
     def platforms(self, ref: str) -> tuple[str, ...]:
         """The platforms under a tag or digest."""
         found = self._find(ref)

@@ -59,6 +59,11 @@ class LocalStore:
             number = self._client.version()["Version"]
         return f"{number} ({'containerd' if self.containerd else 'classic'} image store)"
 
+    def resolve(self, ref: str) -> str | None:
+        """The id of the image."""
+        found = self._inspect(ref)
+        return None if found is None else str(found["Id"])
+
     def platforms(self, ref: str) -> tuple[str, ...]:
         """The platform of the image; none when there is no such image."""
         image = self.read(ref)

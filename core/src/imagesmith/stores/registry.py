@@ -27,6 +27,7 @@ from imagesmith.stores._documents import (
     same_platform,
 )
 from imagesmith.stores._http import Transport
+from imagesmith.stores._kept import Kept
 from imagesmith.stores._repository import Manifest, Repository
 from imagesmith.stores.credentials import RegistryAccess, load_settings
 from imagesmith.stores.reference import parse
@@ -63,11 +64,27 @@ class RegistryStore:
         env: Mapping[str, str] = FrozenMap(),
         *,
         mirror: tuple[str, RegistryAccess] | None = None,
+        kept: Path | None = None,
+        only_read: bool = False,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         read_seconds: float = 60.0,
     ) -> None:
-        """``env`` names proxies and certificates; ``mirror`` is a repository to read from first."""
+        """A repository, ``host[:port]/path``.
+
+        Args:
+            repository: its name.
+            access: how its host is spoken to.
+            env: names proxies and certificates.
+            mirror: a repository to read from first.
+            kept: a folder for configurations that were read, by digest: the next time they are not asked for.
+                What a tag leads to is always asked.
+            only_read: keep there the manifests too that an index names. Not for a repository that is
+                written to: what it lacks must be seen.
+            sleep: waits, seconds.
+            clock: seconds since 1970.
+            read_seconds: how long a silent registry is waited for.
+        """
 
         def remote(repository: str, access: RegistryAccess) -> Repository:
             parsed = parse(repository)
@@ -81,6 +98,8 @@ class RegistryStore:
         self._mirror = remote(*mirror) if mirror else None
         self._manifests: dict[str, Manifest] = {}
         self._configs: dict[str, JSON] = {}
+        self._kept = Kept(kept)
+        self._kept_manifests = Kept(kept if only_read else None)
         self._held: set[str] = set()
         """digests of manifests that are written together with the tag or the index that leads to them"""
 
@@ -99,6 +118,11 @@ class RegistryStore:
             self._mirror.transport.close()
 
     # what the core asks of every store
+
+    def resolve(self, ref: str) -> str | None:
+        """What a tag leads to, with the manifest: ``platforms`` and ``read`` of the digest ask no more."""
+        manifest = self._manifest(ref)
+        return None if manifest is None else manifest.digest
 
     def platforms(self, ref: str) -> tuple[str, ...]:
         """The platforms under a tag or digest, attestations left out; empty when there is no such image."""
@@ -139,6 +163,7 @@ class RegistryStore:
         data = encode(config)
         config_digest = self.put_blob(data)
         self._configs[config_digest] = config
+        self._kept.put(config_digest, data)
         manifest = reconfigured(image.manifest, data)
         return self._image(self._hold(manifest, image.media_type or MANIFEST))
 
@@ -276,9 +301,15 @@ class RegistryStore:
         return manifest
 
     def _existing(self, digest: str) -> Manifest:
+        if (raw := self._kept_manifests.get(digest)) is not None and digest not in self._manifests:
+            document = self._origin.document(raw, digest)
+            media_type = str(document.get("mediaType") or MANIFEST)
+            self._manifests[digest] = Manifest(digest, media_type, raw, document)
         manifest = self._manifest(digest)
         if manifest is None:
             raise self._origin.error(f"does not hold {digest}", status=404, hint="build and push it anew")
+        if raw is None and manifest.document.get("mediaType"):
+            self._kept_manifests.put(digest, manifest.raw)
         return manifest
 
     def _listed(self, index: Manifest) -> dict[str, str]:
@@ -297,7 +328,11 @@ class RegistryStore:
             raise self._origin.error(f"{manifest.digest} is no container image: its configuration is {kind}")
         digest = str(described.get("digest"))
         if digest not in self._configs:
-            self._configs[digest] = self._origin.document(self.get_blob(digest), digest)
+            raw = self._kept.get(digest)
+            if raw is None:
+                raw = self.get_blob(digest)
+                self._kept.put(digest, raw)
+            self._configs[digest] = self._origin.document(raw, digest)
         return StoredImage(
             manifest.digest, self._configs[digest], manifest.document, manifest.media_type, len(manifest.raw)
         )
@@ -309,11 +344,12 @@ def open_repository(
     registry_config: str | os.PathLike[str] | None = None,
     *,
     mirrored: bool = False,
+    kept: Path | None = None,
 ) -> RegistryStore:
     """A store for ``host[:port]/path``, with what the configuration files say about its host.
 
     ``mirrored``: read from the mirror that they name, if any, and from the registry what it lacks. For
-    images that only are read: what a mirror has under a tag may be old.
+    images that only are read: what a mirror has under a tag may be old. ``kept``: see ``RegistryStore``.
 
     Raises:
         UsageError: ``registry_config`` is missing or in no known format.
@@ -327,7 +363,7 @@ def open_repository(
     if mirrored and access.mirror:
         prefix = access.mirror.rstrip("/")
         mirror = (f"{prefix}/{name.repository}", settings.access(prefix.partition("/")[0]))
-    return RegistryStore(repository, access, env, mirror=mirror)
+    return RegistryStore(repository, access, env, mirror=mirror, kept=kept, only_read=mirrored)
 
 
 def _choose(offered: Sequence[str], wanted: str) -> str | None:
