@@ -6,7 +6,6 @@ import io
 import tarfile
 import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,23 +13,23 @@ from imagesmith import BuilderNotReady, ImagesmithError
 from imagesmith_buildpacks import record
 from imagesmith_buildpacks.archive import Owner, add_folder, add_text, add_tree
 from imagesmith_buildpacks.containers import Volume
+from imagesmith_buildpacks.extra_buildpacks import FINISH, own
 from imagesmith_buildpacks.failures import explain
 from imagesmith_buildpacks.progress import Progress
 from imagesmith_buildpacks.render import APP, LAYERS, PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from imagesmith import Reporter
     from imagesmith.runner import Redactor
     from imagesmith_buildpacks.builder_info import BuilderInfo
     from imagesmith_buildpacks.containers import Engine
+    from imagesmith_buildpacks.extra_buildpacks import Lent
     from imagesmith_buildpacks.render import Creator
 
-__all__ = ["FINISH", "Inputs", "Made", "UnknownLayer", "create", "own_buildpack"]
-
-FINISH = ("imagesmith/finish", "1")
-"""id and version of the last buildpack of every group"""
+__all__ = ["Inputs", "Made", "UnknownLayer", "create"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,7 @@ class Inputs:
     run: str
     secrets: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     """absolute path in the container -> content"""
-    buildpacks: tuple[tuple[str, Path], ...] = ()
-    """``id/version`` with ``/`` of the id as ``_`` -> its folder"""
+    buildpacks: tuple[Lent, ...] = ()
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     """of the lifecycle itself, its logins among them"""
     volumes: tuple[Volume, ...] = ()
@@ -104,7 +102,7 @@ def create(
             error = explain(progress, code, registry=run.image.partition("/")[0])
             raise UnknownLayer(error) if _wants_no_previous(progress) else error
         told = container.fetch(f"{LAYERS}/report.toml") or {}
-        kept = container.fetch(f"{LAYERS}/{FINISH[0].replace('/', '_')}/{record.RECORD}") or {}
+        kept = container.fetch(f"{LAYERS}/{own(FINISH).place.partition('/')[0]}/{record.RECORD}") or {}
         group = container.fetch(f"{LAYERS}/group.toml") or {}
         sbom = container.fetch(f"{LAYERS}/sbom") or {}
     digest = _digest(told.get("report.toml", b""))
@@ -150,10 +148,10 @@ def _platform(inputs: Inputs, info: BuilderInfo) -> bytes:
         add_text(archive, f"{top}/imagesmith/run.toml", inputs.run)
         for path, data in inputs.secrets.items():
             add_text(archive, path.strip("/"), data, builder, mode=0o400)
-        for name, folder_path in inputs.buildpacks:
-            place = f"cnb/buildpacks/{name}"
+        for each in inputs.buildpacks:
+            place = f"cnb/buildpacks/{each.place}"
             add_folder(archive, place)
-            add_tree(archive, folder_path, place)
+            add_tree(archive, each.folder, place)
     return buffer.getvalue()
 
 
@@ -168,9 +166,3 @@ def _app(inputs: Inputs, info: BuilderInfo) -> bytes:
         for name, text in inputs.app.items():
             add_text(archive, f"{top}/{name}", text, owner)
     return buffer.getvalue()
-
-
-def own_buildpack() -> tuple[str, Path]:
-    """Name and folder of the last buildpack of every group."""
-    name, version = FINISH
-    return f"{name.replace('/', '_')}/{version}", Path(__file__).parent / "finish_buildpack"

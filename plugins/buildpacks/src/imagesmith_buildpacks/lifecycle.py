@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from imagesmith import Contribution, stated_python
+from imagesmith import BuilderNotReady, Contribution, Message, stated_python
 from imagesmith.base import base_environment
 from imagesmith.configuration import search_path
 from imagesmith_buildpacks import creator, families, launch_env, render
 from imagesmith_buildpacks.auth import registry_auth
 from imagesmith_buildpacks.containers import Volume
+from imagesmith_buildpacks.extra_buildpacks import FINISH, PACKAGES, from_folders, own
 from imagesmith_buildpacks.labels import labels_of
 from imagesmith_buildpacks.pip_environment import PIP_CONF
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from imagesmith import RegistryFacts
     from imagesmith_buildpacks.builder_info import BuilderInfo
     from imagesmith_buildpacks.derived import Ground
+    from imagesmith_buildpacks.extra_buildpacks import Lent
     from imagesmith_buildpacks.families import Family
     from imagesmith_buildpacks.site import Site
 
@@ -62,6 +66,7 @@ def build_layers(site: Site, info: BuilderInfo, family: Family, ground: Ground) 
             made = creator.create(
                 site.docker, ground.builder, info, without, inputs, site.report, site.redactor
             )
+    _keep_sbom(site, made)
     found = _contribution(site, info, made)
     stated = stated_python(site.request.base)
     version = made.record.python(found.path) or found.env.get("PYTHON_VERSION") or stated
@@ -70,6 +75,19 @@ def build_layers(site: Site, info: BuilderInfo, family: Family, ground: Ground) 
     if version and version != stated:
         env["PYTHON_VERSION"] = version
     return Layers(made.digest, Contribution(found.path, env, labels), version)
+
+
+def _keep_sbom(site: Site, made: creator.Made) -> None:
+    """What buildpacks say is in their layers, for the newest image of the repository."""
+    if not made.sbom:
+        return
+    folder = site.cache / "sbom" / _key(site)
+    shutil.rmtree(folder, ignore_errors=True)
+    for path, data in made.sbom.items():
+        file = folder / path.removeprefix("sbom/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    site.report(Message(f"bill of materials (SBOM) of the layers: {folder}"))
 
 
 def _contribution(site: Site, info: BuilderInfo, made: creator.Made) -> Contribution:
@@ -129,6 +147,27 @@ def lifecycle_environment(site: Site, facts: tuple[RegistryFacts, ...]) -> dict[
     return env
 
 
+def _buildpacks(
+    site: Site, info: BuilderInfo, family: Family
+) -> tuple[tuple[Lent, ...], tuple[families.Group, ...]]:
+    """What is lent to the builder, and the groups to try. Raises UsageError for a folder that is none."""
+    finish = own(FINISH)
+    extra = from_folders(site.options.buildpacks, Path(site.request.spec.root or "."))
+    before = tuple(each.member for each in extra)
+    if site.request.conda is not None:
+        packages = own(PACKAGES)
+        group = families.Group((*before, packages.member, finish.member))
+        return (*extra, packages, finish), (group,)
+    groups = families.group_order(info, family, before=before, last=finish.member)
+    if not groups:
+        raise BuilderNotReady(
+            f"the builder image {info.reference} does not say in which order its buildpacks build",
+            builder="buildpacks",
+            hint="choose a builder image with the label io.buildpacks.buildpack.order",
+        )
+    return (*extra, finish), groups
+
+
 def certificates(facts: tuple[RegistryFacts, ...]) -> dict[str, bytes]:
     """Those of the registries' own authorities, by path; the lifecycle is told of their folder."""
     held = [each.ca for each in facts if each.ca is not None]
@@ -155,8 +194,7 @@ def _inputs(
     if "pip.conf" in request.secrets:
         secrets[PIP_CONF] = request.secrets["pip.conf"].reveal()
     secrets |= certificates(facts)
-    finish = creator.own_buildpack()
-    groups = families.group_order(info, family, last=families.Member(*creator.FINISH))
+    lent, groups = _buildpacks(site, info, family)
     volumes = [] if options.cache_image else [Volume("/cache", _volume(site, "build"))]
     if site.repository is None:
         volumes.append(Volume("/launch-cache", _volume(site, "launch")))
@@ -171,7 +209,7 @@ def _inputs(
         order=families.order_toml(groups),
         run=render.run_toml(ground.named, ground.used),
         secrets=secrets,
-        buildpacks=(finish,),
+        buildpacks=lent,
         env=lifecycle_environment(site, facts),
         volumes=tuple(volumes),
         network=site.network(*(each.host for each in facts)),

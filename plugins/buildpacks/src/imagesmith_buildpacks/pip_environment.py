@@ -33,7 +33,7 @@ _WITH_VALUE = frozenset(
 )  # fmt: skip
 _SEVERAL = frozenset(
     {"--extra-index-url", "--find-links", "--trusted-host", "--constraint", "--use-feature",
-     "--use-deprecated", "--config-settings", "--global-option", "--abi", "--platform"}
+     "--use-deprecated", "--global-option", "--abi", "--platform"}
 )  # fmt: skip
 """given more than once they add up; pip splits their variable at white space"""
 _ELSEWHERE = frozenset(
@@ -41,6 +41,10 @@ _ELSEWHERE = frozenset(
      "--python", "--dry-run", "--isolated", "--download", "-d"}
 )  # fmt: skip
 """where packages go, and which, is the buildpack's to say"""
+_TURN_OFF = frozenset(
+    {"--no-compile", "--no-build-isolation", "--no-warn-script-location", "--no-warn-conflicts"}
+)
+"""pip reads the variables of these as the value of what they turn off"""
 
 
 def pip_environment(request: BuildRequest) -> dict[str, str]:
@@ -76,5 +80,5 @@ def pip_arguments(arguments: Iterable[str]) -> tuple[Mapping[str, str], str | No
                 return found, f"{word!r}: pip would split this value at its white space"
             found[name] = f"{found[name]} {value}" if name in found else value
         else:
-            found[name] = value if equals else "1"
+            found[name] = value if equals else "0" if name in _TURN_OFF else "1"
     return found, None
