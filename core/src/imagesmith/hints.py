@@ -14,7 +14,8 @@ _HINTS = (
     (r"Unable to locate package (\S+)", "the base's package lists do not have {0}: check its name"),
     (r"has no installation candidate", "the base's package lists have no version of it"),
     (r"No space left on device|disk quota exceeded", "the engine's disk is full: see docker system df"),
-    (r"Could not resolve|failure in name resolution|Network is unreachable|Failed to establish|dns error",
+    (r"Could not resolve|failure in name resolution|Network is unreachable|Failed to establish|dns error"
+     r"|tcp connect error|Connection refused",
      "the build has no network, or the host's name is wrong: check the index, the mirror or the proxy"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|invalid peer certificate",
      "the base does not trust the server's certificate: use a base that has your CA"),
@@ -27,6 +28,8 @@ _HINTS = (
     (r"exec format error", "the engine cannot run this platform: install QEMU's binfmt handlers there"),
     (r"the base image (?:has no python3|carries python)",
      "say conda_packages=['python'] to get a python of the requested version, or choose a base that has it"),
+    (r"unauthorized: |authentication required|denied: requested access",
+     "the registry wants another login: see registry_config, or run docker login"),
     (r"invalid user", "the user is not in the base image: create it in the base, or name a numeric uid"),
 )  # fmt: skip
 
