@@ -11,7 +11,7 @@ import hashlib
 import json
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from imagesmith import scripts
 from imagesmith._frozen import FrozenMap
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from imagesmith.builder import BuildRequest, CondaTree
 
-__all__ = ["MOUNT", "RUNTIME", "Recipe", "Step", "lay_out", "recipe"]
+__all__ = ["MOUNT", "RUNTIME", "Recipe", "Step", "Steps", "lay_out", "recipe"]
 
 MOUNT = "/run/imagesmith"
 """Where the steps find what they read. Nothing below it belongs to the image."""
@@ -46,13 +46,16 @@ class Step:
     argv: tuple[str, ...]
 
 
+Steps: TypeAlias = tuple[Step, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """The steps in their order, and the scripts that they run."""
 
-    environment: tuple[Step, ...]
+    environment: Steps
     """apt, python, packages: what ``key`` decides, so their result may be kept under it"""
-    content: tuple[Step, ...]
+    content: Steps
     """files and commands"""
     files: Mapping[str, str]
     """the scripts, by path below MOUNT; no secret stands in them"""
@@ -61,7 +64,7 @@ class Recipe:
     contributed: Contribution = field(default_factory=Contribution)
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> Steps:
         """All of them."""
         return self.environment + self.content
 
