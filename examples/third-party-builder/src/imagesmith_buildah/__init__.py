@@ -1,4 +1,4 @@
-"""A builder for imagesmith that writes a Dockerfile and runs docker buildx."""
+"""A builder for imagesmith that needs no daemon: buildah."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __version__ = "1.0.0"
 
 def make(environment: Environment) -> Builder:
     """Make the builder; its modules load here, not when builders are listed."""
-    from imagesmith_plain.builder import PlainBuilder
+    from imagesmith_buildah.builder import BuildahBuilder
 
-    return PlainBuilder(environment)
+    return BuildahBuilder(environment)
 
 
 @hookimpl
 def imagesmith_builder() -> BuilderEntry:
     """Tell the core what there is."""
-    return BuilderEntry(name="plain", summary="a Dockerfile and docker buildx", factory=make)
+    return BuilderEntry("buildah", "buildah, without a daemon", factory=make, needs_engine=False)

@@ -2,149 +2,120 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import tempfile
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imagesmith import (
     BuilderNotReady,
-    BuildFailed,
     BuildPlan,
+    BuildRequest,
     Built,
     Command,
+    Environment,
     Feature,
-    LocalEngine,
+    ImagesmithError,
     Readiness,
+    RegistryRepository,
+    Reporter,
     Support,
-    engine,
-    python_mismatch,
-    stated_python,
+    silent,
 )
-from imagesmith.hints import hint_for
-from imagesmith_plain import __version__
-from imagesmith_plain.progress import Progress
-from imagesmith_plain.render import dockerfile, steps
+from imagesmith.recipe import MOUNT, Steps, lay_out, recipe
+from imagesmith_buildah import __version__
+from imagesmith_buildah.tool import INSTALL, NAME, Buildah
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from imagesmith import BuildRequest, Environment, Reporter
-
-FULL, NOT_YET = Support.FULL, Support.NOT_YET
-FEATURES: dict[Feature, Support] = {
-    Feature.BASE_IMAGE: FULL,
-    Feature.COPY: FULL,
-    Feature.PACKAGES: FULL,
-    Feature.PIP_EXTRA_INDEX_URL: FULL,
-    Feature.PIP_INDEX: FULL,
-    Feature.PLATFORM: FULL,
-    Feature.PYTHON_VERSION: FULL,
-    Feature.REQUIREMENTS: FULL,
-    Feature.SOURCE_ROOT: FULL,
-    Feature.LOCAL_ENGINE: FULL,
-    # The core makes these; a builder has nothing to do for them but not to stand in the way.
-    Feature.ENTRYPOINT: FULL,
-    Feature.ENV: FULL,
-    Feature.LABELS: FULL,
-    Feature.USER: FULL,
-    Feature.WORKDIR: FULL,
-    # Could be done, is not done. What is not listed at all counts as impossible.
-    Feature.APT_PACKAGES: NOT_YET,
-    Feature.COMMANDS: NOT_YET,
-    Feature.REGISTRY: NOT_YET,
+LACKING = {
+    Feature.BUILDER_OPTIONS: Support.IMPOSSIBLE,  # it has none
+    Feature.LOCAL_ENGINE: Support.IMPOSSIBLE,  # that is Docker's, and this builder does without
+    Feature.OCI_LAYOUT: Support.NOT_YET,
 }
+IN_CONTAINER = ("run", "--user", "0:0", "--workingdir", "/")
 
 
-class PlainBuilder:
-    """Builds with docker buildx, into the local engine."""
+class BuildahBuilder:
+    """Runs the core's recipe: a layer for the environment, which is kept, and one for the rest."""
 
-    name = "plain"
+    name = NAME
     version = __version__
-    features = FEATURES
+    features = dict.fromkeys(Feature, Support.FULL) | LACKING
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
 
     def ready(self) -> Readiness:
-        """The docker client, and an engine that answers."""
-        docker = self._docker()
-        if docker is None:
-            return Readiness(False, problem="there is no docker client", hint="install docker and buildx")
-        found = engine.probe(self._environment.env)
-        if found.problem:
-            return Readiness(False, problem=found.problem, hint=found.hint)
-        return Readiness(True, (f"docker: {docker}", f"engine: {found.detail}"))
+        """The tool, and storage that it can use."""
+        try:
+            Buildah(self._environment, Path(tempfile.gettempdir())).step(silent, "buildah info", "info")
+        except (ImagesmithError, OSError) as error:
+            return Readiness(False, problem=str(error).partition("\n")[0], hint=INSTALL)
+        return Readiness(True, ("buildah, and its storage",))
 
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
-        """What the table cannot say, because it depends on a value or on the base."""
-        reasons = {}
-        if request.secrets:
-            reasons["pip_index"] = "indexes with a password are not supported by the plain builder"
-        if mismatch := python_mismatch(request.base, request.spec.python_version):
-            reasons["python_version"] = mismatch
-        resolved = request.base.digest is not None  # for `render` it is not: nothing is known of the base
-        if resolved and request.staged.has_requirements and stated_python(request.base) is None:
-            reasons["base_image"] = f"{request.base.reference} does not say that it has a python"
-        return reasons
+        """What the table cannot say: a base in the Docker engine is out of reach."""
+        reason = f"{request.base.reference} stands in the local engine: give it a registry"
+        return {"base_image": reason} if request.base.local else {}
 
     def plan(self, request: BuildRequest) -> BuildPlan:
-        """The Dockerfile and the command; ``…`` stands for folders that are known when it runs."""
-        return BuildPlan(
-            builder=self.name,
-            request=request,
-            files={"Dockerfile": dockerfile(request)},
-            commands=(Command(_argv("docker", request, Path("…/Dockerfile"), Path("…/staged"))),),
-            steps=steps(request),
-        )
+        """The core's recipe; ``…`` stands for what is known when it runs."""
+        made = recipe(request)
+        argv = [["from", "--platform", request.platform, request.base.pinned]]
+        argv += [[*IN_CONTAINER, "…", *step.argv] for step in made.steps]
+        argv += [["push", "…", _target(request)]]
+        commands = tuple(Command((NAME, *words)) for words in argv)
+        names = tuple(step.name for step in made.steps)
+        return BuildPlan(self.name, request, made.files, commands, made.contributed, names)
 
     def build(self, plan: BuildPlan, report: Reporter) -> Built:
-        """Run docker buildx on the staged files."""
-        request, env = plan.request, self._environment.env
-        docker, staged = self._docker(), request.staged.folder
-        if docker is None:
-            raise BuilderNotReady("there is no docker client", builder=self.name, hint="install docker")
-        assert staged is not None, "a plan of `render` cannot be built"
-        with tempfile.TemporaryDirectory(prefix="plain-") as folder:
-            file = Path(folder) / "Dockerfile"
-            file.write_text(plan.files["Dockerfile"], encoding="utf-8")
-            progress = Progress(report)
-            kept = {key: env[key] for key in ("PATH", "HOME", "DOCKER_CONFIG") if key in env}
-            done = self._environment.runner.run(
-                _argv(docker, request, file, staged),
-                env=kept | engine.docker_variables(env),
-                cwd=Path(folder),
-                on_line=progress.line,
-            )
-        if done.returncode != 0:
-            step, tail = progress.failure()
-            raise BuildFailed(
-                f"docker buildx failed{f' at {step}' if step else ''}",
-                builder=self.name,
-                step=step,
-                returncode=done.returncode,
-                tail=tail,
-                hint=hint_for("\n".join(tail)) or "imagesmith render shows the Dockerfile",
-            )
-        return Built(request.destination, self._digest(request))
-
-    def _digest(self, request: BuildRequest) -> str:
-        assert isinstance(request.destination, LocalEngine)  # the feature table has no other
-        with contextlib.closing(engine.local_store(self._environment.env)) as store:
-            image = store.read(request.destination.reference, request.platform)
-        if image is None:
-            raise BuilderNotReady("docker buildx left no image in the engine", builder=self.name)
-        return image.digest
-
-    def _docker(self) -> str | None:
-        return shutil.which("docker", path=self._environment.env.get("PATH"))
+        """Run the steps and push what they made. Of it, the environment alone stays in buildah's storage."""
+        request, made = plan.request, recipe(plan.request)
+        secrets = tuple(secret.reveal().decode(errors="replace") for secret in request.secrets.values())
+        with tempfile.TemporaryDirectory(prefix="imagesmith-buildah-") as folder:
+            buildah = Buildah(self._environment, Path(folder), secrets)
+            start = buildah.access(request.base.pinned, request.spec.registry_config)
+            start += ["--platform", request.platform, request.base.pinned]
+            if made.environment:
+                kept = f"localhost/imagesmith-environment:{made.key}"
+                if not buildah.tries("inspect", "--type", "image", kept):
+                    _layer(buildah, report, request, start, made.environment, kept)
+                start = [kept]
+            image = f"localhost/imagesmith-{uuid.uuid4().hex}"
+            try:
+                _layer(buildah, report, request, start, made.content, image)
+                digest = _push(buildah, report, request, image)
+            finally:
+                buildah.tries("rmi", image)
+        return Built(request.destination, digest, made.contributed)
 
 
-def _argv(docker: str, request: BuildRequest, file: Path, context: Path) -> tuple[str, ...]:
-    assert isinstance(request.destination, LocalEngine)
-    return (
-        *(docker, "buildx", "build", "--progress=plain", "--provenance=false", "--load"),
-        *("--platform", request.platform, "--tag", request.destination.reference),
-        *("--file", str(file), str(context)),
-    )
+def _layer(
+    buildah: Buildah, report: Reporter, request: BuildRequest, start: list[str], steps: Steps, image: str
+) -> None:
+    """Run the steps in a container made of what ``start`` names, and keep it as an image."""
+    name = f"imagesmith-{uuid.uuid4().hex}"
+    shown = Path(tempfile.mkdtemp(dir=buildah.folder))
+    bound = [f"--volume={path}:{at}:ro" for path, at in lay_out(request, recipe(request).files, shown)]
+    try:
+        buildah.step(report, f"start from {start[-1]}", "from", "--name", name, *start)
+        for step in steps:
+            buildah.step(report, step.name, *IN_CONTAINER, *bound, name, "--", *step.argv)
+        buildah.tries("run", name, "--", "rmdir", MOUNT)
+        buildah.step(report, "keep what was made", "commit", "--quiet", name, image)
+    finally:
+        buildah.tries("rm", name)
+
+
+def _push(buildah: Buildah, report: Reporter, request: BuildRequest, image: str) -> str:
+    """The digest of the manifest, as the registry has it."""
+    target, digest = _target(request), buildah.folder / "digest"
+    access = buildah.access(target.removeprefix("docker://"), request.spec.registry_config)
+    buildah.step(report, f"push to {target}", "push", *access, f"--digestfile={digest}", image, target)
+    if not digest.exists():
+        raise BuilderNotReady("buildah names no digest of what it pushed", builder=NAME, hint=INSTALL)
+    return digest.read_text(encoding="utf-8").strip()
+
+
+def _target(request: BuildRequest) -> str:
+    assert isinstance(request.destination, RegistryRepository)  # the table has no other
+    return f"docker://{request.destination.reference}"
