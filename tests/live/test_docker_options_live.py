@@ -389,3 +389,18 @@ def test_the_last_thirty_lines_of_what_failed(make: Build) -> None:
         make(spec)
     assert caught.value.returncode == 7
     assert caught.value.tail == tuple(f"line {number} {RUN}" for number in range(71, 101))
+
+
+@pytest.mark.parametrize("extra", [[], ["--no-warn-script-location"]], ids=["uv", "pip"])
+def test_an_index_that_nobody_serves(make: Build, extra: list[str]) -> None:
+    spec = ImageSpec(
+        name="unserved",
+        python_version="3.11",
+        packages=["six"],
+        pip_index="http://127.0.0.1:1/simple",
+        pip_extra_args=extra,
+        build_env={"UV_HTTP_RETRIES": "0", "PIP_RETRIES": "1"},
+    )
+    with pytest.raises(BuildFailed) as caught:
+        make(spec)
+    assert "check the index, the mirror or the proxy" in (caught.value.hint or ""), str(caught.value)

@@ -7,6 +7,10 @@ import re
 __all__ = ["hint_for"]
 
 _HINTS = (
+    # before the packages: pip calls those of an index that it cannot reach missing
+    (r"Could not resolve|failure in name resolution|Network is unreachable|Failed to establish|dns error"
+     r"|tcp connect error|Connection refused",
+     "the build has no network, or the host's name is wrong: check the index, the mirror or the proxy"),
     (r"No matching distribution found for (\S+)", "no such package or version for this python: {0}"),
     (r"Because (\S+) was not found in the package registry", "no such package in the index: {0}"),
     (r"Because there (?:is|are) no versions? (?:of|that satisf\w+) (\S+)",
@@ -14,9 +18,6 @@ _HINTS = (
     (r"Unable to locate package (\S+)", "the base's package lists do not have {0}: check its name"),
     (r"has no installation candidate", "the base's package lists have no version of it"),
     (r"No space left on device|disk quota exceeded", "the engine's disk is full: see docker system df"),
-    (r"Could not resolve|failure in name resolution|Network is unreachable|Failed to establish|dns error"
-     r"|tcp connect error|Connection refused",
-     "the build has no network, or the host's name is wrong: check the index, the mirror or the proxy"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|invalid peer certificate",
      "the base does not trust the server's certificate: use a base that has your CA"),
     (r"THESE PACKAGES DO NOT MATCH THE HASHES|Hash mismatch for",
