@@ -6,11 +6,14 @@ import re
 
 __all__ = ["hint_for"]
 
+_NO_NETWORK = (
+    "the build has no network, or the host's name is wrong: check the index, the mirror or the proxy"
+)
 _HINTS = (
     # before the packages: pip calls those of an index that it cannot reach missing
-    (r"Could not resolve|failure in name resolution|Network is unreachable|Failed to establish|dns error"
-     r"|tcp connect error|Connection refused",
-     "the build has no network, or the host's name is wrong: check the index, the mirror or the proxy"),
+    (r"Could not resolve|failure in name resolution|Network is unreachable|Failed to establish|dns error",
+     _NO_NETWORK),
+    (r"tcp connect error|Connection refused", _NO_NETWORK),
     (r"No matching distribution found for (\S+)", "no such package or version for this python: {0}"),
     (r"Because (\S+) was not found in the package registry", "no such package in the index: {0}"),
     (r"Because there (?:is|are) no versions? (?:of|that satisf\w+) (\S+)",
