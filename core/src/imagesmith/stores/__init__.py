@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["KEPT", "KEPT_NAMES", "STAGING", "Store", "StoredImage"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["KEPT", "KEPT_NAMES", "STAGING", "LayerFiles", "Store", "StoredImage"]
 
 JSON = Mapping[str, object]
 
@@ -16,6 +20,16 @@ KEPT = "imagesmith-build"
 """What images are called that stay in an engine for the sake of their layers."""
 KEPT_NAMES = 16
 """how many of them there are, so that what is kept has an end"""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFiles:
+    """An image's layers as files, for a store that takes them only together with the image: an engine."""
+
+    new: Mapping[str, Path]
+    """by digest: those that the store lacks, as far as is known"""
+    get: Callable[[JSON], Path]
+    """gives any other, by its descriptor, where it turns out to be lacking too"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,8 @@ class StoredImage:
     attestations: tuple[JSON, ...] = ()
     """descriptors of manifests in the same store that say something about the image; they belong in its
     index"""
+    files: LayerFiles | None = field(default=None, compare=False, repr=False)
+    """where its layers are, if the store may lack some"""
 
     @property
     def platform(self) -> str:

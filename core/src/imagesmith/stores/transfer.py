@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from imagesmith.stores._stream import BlobStream
 
-__all__ = ["Carried", "carry_blob"]
+__all__ = ["Carried", "carry_blob", "download_blob"]
 
 Carried = Literal["mounted", "copied", "there"]
 
@@ -61,9 +61,21 @@ def carry_blob(
         return "copied"
     with tempfile.TemporaryDirectory(prefix="imagesmith-") as folder:
         file = Path(folder) / "blob"
-        _download(source, digest, lambda stream: _write(stream, file), sleep)
+        download_blob(source, digest, file, sleep=sleep)
         target.put_blob(file, digest)
     return "copied"
+
+
+def download_blob(
+    source: RegistryStore, digest: str, file: Path, *, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Write a blob of any size into a file, which holds nothing of use when this raises.
+
+    Raises:
+        RegistryError: ``source`` lacks it, sends something else, or breaks off again and again.
+        OSError: the file cannot be written.
+    """
+    _download(source, digest, lambda stream: _write(stream, file), sleep)
 
 
 def _mounted(source: RegistryStore, target: RegistryStore, digest: str) -> bool:
