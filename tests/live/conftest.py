@@ -14,7 +14,7 @@ import pytest
 
 from imagesmith import BuildResult, ImageSpec, build, exists
 from imagesmith.settings import load_settings
-from tests.rig.state import Rig
+from tests.rig.state import Cnb, Rig
 
 
 @dataclass(frozen=True)
@@ -94,3 +94,42 @@ def script(folder: Path, name: str, text: str) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return file
+
+
+@pytest.fixture(scope="session")
+def cnb(rig: Rig) -> Cnb:
+    if rig.cnb is None:
+        pytest.skip("the rig has no builder image: python3 -m tests.rig up --with cnb")
+    return rig.cnb
+
+
+@pytest.fixture(scope="session")
+def own_cnb(cnb: Cnb) -> Cnb:
+    """The rig's own builder image, whose buildpack does what a test asks for."""
+    if cnb.run is None:
+        pytest.skip(f"a public builder image is used ({cnb.builder}): this is about the rig's own")
+    return cnb
+
+
+@pytest.fixture(scope="session")
+def by_buildpacks(make: Build, cnb: Cnb, engine: Engine) -> Iterator[Build]:
+    """Build by buildpacks, always anew. The volumes that come into being meanwhile go at the end."""
+    defaults = {"IMAGESMITH_BUILDPACKS_BUILDER": cnb.builder, "IMAGESMITH_BASE_IMAGE": ""}
+    volumes: set[tuple[str, str]] = set()
+
+    def there(host: str) -> set[tuple[str, str]]:
+        names = Engine(host)("volume", "ls", "--quiet", "--filter", "name=imagesmith-buildpacks")
+        return {(host, name) for name in names.split()}
+
+    def run(spec: ImageSpec, **options: Any) -> BuildResult:
+        variables = {**defaults, **options.pop("variables", {})}
+        host = variables.get("DOCKER_HOST", engine.host)
+        before = there(host)
+        try:
+            return make(spec, builder="buildpacks", variables=variables, **{"force": True, **options})
+        finally:
+            volumes.update(there(host) - before)
+
+    yield run
+    for host, name in volumes:
+        Engine(host)("volume", "rm", name, check=False)
