@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
+import os
+import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
 
+from tests.conformance.rigged import environment as rigged
 from tests.packaging.conftest import ROOT, bare, environment, run
+from tests.rig import buildah
 from tests.rig.state import Rig
 
 EXAMPLE = ROOT / "examples" / "third-party-builder"
-SPEC = """\
-from imagesmith import ImageSpec
-
-image = ImageSpec(
-    name="imagesmith-third-party",
-    python_version="3.11",
-    packages=["six"],
-    source_root="src",
-    env={"GREETING": "it's $5"},
-    workdir="/some where",
-    labels={"made.by": "a stranger"},
-    entrypoint=["python", "main.py"],
-)
-"""
-MAIN = """\
-import os, six, spec
-print(spec.image.is_container(), os.environ["GREETING"], os.getcwd(), bool(six.PY3))
-"""
+MODULES = sorted((EXAMPLE / "src").rglob("*.py"))
+ON_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment that holds the two wheels and pytest."""
+    """Of an environment that holds the two wheels, and what the catalogue needs."""
     folder = tmp_path_factory.mktemp("stranger")
     build: list[str | Path] = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder]
     for project in (ROOT / "core", EXAMPLE):
         run([*build, project], cwd=folder)
-    return environment(folder, *folder.glob("*.whl"), "pytest")
+    core, example = next(folder.glob("imagesmith-*.whl")), next(folder.glob("imagesmith_buildah-*.whl"))
+    return environment(folder, f"{core}[conformance]", example)
 
 
 def test_its_own_tests_pass_there(python: Path, tmp_path: Path) -> None:
@@ -50,37 +42,72 @@ def test_its_own_tests_pass_there(python: Path, tmp_path: Path) -> None:
 def test_it_is_listed_and_refuses_what_it_cannot_do(python: Path, tmp_path: Path) -> None:
     imagesmith, env = python.parent / "imagesmith", bare(tmp_path)
     (row,) = json.loads(run([imagesmith, "builders", "--json"], cwd=tmp_path, env=env))
-    assert (row["name"], row["distribution"], row["status"]) == ("plain", "imagesmith-plain", "loaded")
-    assert row["features"]["packages"] == "full"
-    assert row["features"]["commands"] == "not yet"
-    assert row["features"]["conda_packages"] == "impossible"
+    assert (row["name"], row["distribution"], row["status"]) == ("buildah", "imagesmith-buildah", "loaded")
+    lacking = {name: support for name, support in row["features"].items() if support != "full"}
+    assert lacking == {
+        "builder_options": "impossible", "local-engine": "impossible", "oci-layout": "not yet"}  # fmt: skip
     # the only builder that is installed is taken without being named
+    (tmp_path / "spec.toml").write_text('packages = ["six"]\nregistry = "registry.example/team"\n')
+    shown = run([imagesmith, "render", "spec.toml"], cwd=tmp_path, env=env)
+    assert "buildah push" in shown
     (tmp_path / "spec.toml").write_text('packages = ["six"]\n')
-    assert "FROM docker.io/library/python" in run([imagesmith, "render", "spec.toml"], cwd=tmp_path, env=env)
+    done = subprocess.run(
+        [imagesmith, "render", "spec.toml"],
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "no registry is set" in done.stderr
+
+
+def test_it_is_small_and_imports_public_names_only() -> None:
+    import imagesmith
+
+    lines = 0
+    for module in MODULES:
+        text = module.read_text(encoding="utf-8")
+        lines += len(_lines_of_code(text))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "imagesmith":
+                assert "._" not in str(node.module), f"{module.name}: {node.module}"
+                names = {alias.name for alias in node.names}
+                home = sys.modules.get(str(node.module)) or __import__(str(node.module), fromlist=["x"])
+                public = set(home.__all__) | ({"engine", "scripts", "steps"} if home is imagesmith else set())
+                assert names <= public, f"{module.name}: {names - public}"
+    assert lines < 150
+
+
+def _lines_of_code(text: str) -> set[int]:
+    """Those that hold more than comments and docstrings."""
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    found: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in {*silent, tokenize.ENDMARKER}:
+            found |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            docstring = node.body[0]
+            found -= set(range(docstring.lineno, (docstring.end_lineno or 0) + 1))
+    return found
 
 
 @pytest.mark.live
-def test_it_builds_on_a_real_engine(python: Path, tmp_path: Path, rig: Rig) -> None:
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "spec.py").write_text(SPEC)
-    (tmp_path / "src" / "main.py").write_text(MAIN)
-    env = {
-        **bare(tmp_path),
-        "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
-        "DOCKER_HOST": rig.docker_host,
-        "IMAGESMITH_BASE_IMAGE": f"{rig.registry}/library/python:{{python_version}}",
-    }
-    build: list[str | Path] = ["imagesmith", "build", "--builder", "plain", "--json", "src/spec.py"]
-    built = json.loads(run(build, cwd=tmp_path, env=env))
-    docker: list[str | Path] = ["docker", "--host", rig.docker_host]
-    try:
-        assert built["builder"] == "plain 1.0.0"
-        inside = run([*docker, "run", "--rm", built["reference"]], cwd=tmp_path)
-        assert inside == "True it's $5 /some where True\n"
-        inspected = run([*docker, "image", "inspect", built["reference"]], cwd=tmp_path)
-        labels = json.loads(inspected)[0]["Config"]["Labels"]
-        assert labels["made.by"] == "a stranger"
-        assert labels["io.imagesmith.builder"] == "plain 1.0.0"
-        assert json.loads(run(build, cwd=tmp_path, env=env))["reused"] is True
-    finally:
-        run([*docker, "rmi", "--force", built["reference"]], cwd=tmp_path)
+def test_it_passes_the_whole_catalogue_there(python: Path, tmp_path: Path, rig: Rig) -> None:
+    if reason := buildah.missing():
+        if os.environ.get("CI") and rig.docker_host_classic:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    told = {k: v for k, v in rigged(tmp_path).items() if k.startswith(("IMAGESMITH_", "DOCKER_"))}
+    env = {**bare(tmp_path), **told, **buildah.storage(tmp_path / "buildah"), "PATH": ON_PATH}
+    argv: list[str | Path] = [python.parent / "imagesmith", "conformance", "buildah", "--json"]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    found = {each["id"]: each for each in report["checks"]}
+    wrong = {name: each for name, each in found.items() if each["status"] not in ("passed", "skipped")}
+    assert not wrong, json.dumps(wrong, indent=2)
+    assert done.returncode == 0, done.stderr
+    # they are about the Docker engine as the place of an image, which this builder has nothing to do with
+    local = {"publish.clean", "publish.last", "fault.nothing-left", "fault.dead-engine"}
+    several = set() if rig.images.python311_multi else {"platform.several"}
+    assert {name for name, each in found.items() if each["status"] == "skipped"} == local | several
+    assert not list((tmp_path / "buildah" / "graph" / "overlay-containers").glob("*/")), "containers are left"

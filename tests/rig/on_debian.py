@@ -7,7 +7,7 @@ from collections.abc import Collection
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
-from . import arm64, bases, buildkit, cnb, engine, images, network, packages, processes, registries
+from . import arm64, bases, buildah, buildkit, cnb, engine, images, network, packages, processes, registries
 from .console import RigError, part, say
 from .state import Rig, Settings, new_password, settings_path
 
@@ -33,7 +33,7 @@ def up(parts: Collection[str] = ()) -> Rig:
     with ThreadPoolExecutor() as pool:
         program = pool.submit(buildkit.binary)
         with part("Debian packages"):
-            packages.install([*PACKAGES, *PACKAGES_TLS])
+            packages.install([*PACKAGES, *PACKAGES_TLS, *buildah.PACKAGES])
         emulated = _start_arm64(pool) if ARM64 in parts else None
         lifecycle = pool.submit(cnb.programs) if CNB in parts else None
         settings = _settings()
