@@ -18,7 +18,7 @@ import pytest
 from imagesmith.errors import AuthenticationFailed, EngineError, RegistryError, RegistryUnreachable
 from imagesmith.stores import _archive, _manifests
 from imagesmith.stores._documents import descriptor, digest_of, encode, same_platform
-from imagesmith.stores.local import _push_error, connect, endpoint
+from imagesmith.stores.local import _registry_error, connect, endpoint
 
 
 @pytest.fixture
@@ -199,9 +199,7 @@ def test_the_manifest_is_found_in_what_the_engine_saves(chunk: int) -> None:
     config, layer = encode({"os": "linux"}), b"{ no document, though it begins like one"
     manifest = encode({"config": descriptor("c", config), "layers": [descriptor("l", layer)]})
     blobs = [config, manifest, b"\x1f\x8b" + b"layer" * 2000]
-    assert _manifests.find_manifest(saved(blobs, chunk), digest_of(manifest), "linux/amd64") == json.loads(
-        manifest
-    )
+    assert _manifests.find_manifest(saved(blobs, chunk), digest_of(manifest), "linux/amd64") == manifest
     assert _manifests.find_manifest(saved(blobs, chunk), digest_of(b"another"), "linux/amd64") is None
 
 
@@ -213,7 +211,7 @@ def test_the_platform_is_found_under_an_index() -> None:
     ]
     index = encode({"manifests": entries})
     found = _manifests.find_manifest(saved([*manifests, index], 4096), digest_of(index), "linux/arm64")
-    assert found == json.loads(manifests[1])
+    assert found == manifests[1]
 
 
 def test_reading_stops_where_the_manifest_stood() -> None:
@@ -238,15 +236,15 @@ def test_two_spellings_of_a_platform() -> None:
 
 def test_what_a_push_answers_says_where_to_look() -> None:
     name = "127.0.0.1:5000/a:b"
-    anonymous = _push_error(name, "no basic auth credentials", False)
+    anonymous = _registry_error("push", name, "no basic auth credentials", False)
     assert isinstance(anonymous, AuthenticationFailed)
     assert "no login was given" in anonymous.message
     assert anonymous.hint == "docker login 127.0.0.1:5000"
-    refused = _push_error(name, "unauthorized: authentication required", True)
+    refused = _registry_error("push", name, "unauthorized: authentication required", True)
     assert "the login is refused" in refused.message
-    gone = _push_error(name, "dial tcp 127.0.0.1:5000: connect: connection refused", False)
+    gone = _registry_error("push", name, "dial tcp 127.0.0.1:5000: connect: connection refused", False)
     assert isinstance(gone, RegistryUnreachable)
-    other = _push_error(name, "manifest blob unknown", False)
+    other = _registry_error("push", name, "manifest blob unknown", False)
     assert type(other) is RegistryError
-    absent = _push_error(name, "tag does not exist: 127.0.0.1:5000/a:b", False)
+    absent = _registry_error("push", name, "tag does not exist: 127.0.0.1:5000/a:b", False)
     assert isinstance(absent, EngineError)

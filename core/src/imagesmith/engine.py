@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import socket
 import uuid
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imagesmith.builder import LocalEngine, RegistryRepository
 from imagesmith.errors import EngineError
+from imagesmith.stores import KEPT, KEPT_NAMES
 
 if TYPE_CHECKING:
     import os
@@ -37,8 +38,6 @@ __all__ = [
     "registry_facts",
     "unreachable",
 ]
-
-_BUILD = "imagesmith-build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ def registry_facts(
 def planned_name(request: BuildRequest) -> str:
     """What a plan says in place of ``lent_name``, which only a build is given."""
     there = request.destination
-    return there.reference if isinstance(there, LocalEngine) else f"{_BUILD}:…"
+    return there.reference if isinstance(there, LocalEngine) else f"{KEPT}:…"
 
 
 @contextlib.contextmanager
@@ -131,9 +130,9 @@ def lent_name(request: BuildRequest, cache: Path) -> Iterator[str]:
     """What the image is called in the engine until it stands where it should go. No other build is lent it.
 
     The engine pushes by name, and what it pushed it has to keep: with the last name of an image its layers
-    go, and the next build would have to make and compress all of them again (1 s for 100 MB). So each
-    repository has a name of its own here, which every build moves on to its image. Builds of one
-    repository that run at the same time have one each. ``cache``: a folder of the builder's own.
+    go, and the next build would have to make and compress all of them again (1 s for 100 MB). So an image
+    has one of a few names here, the same for each repository, which a build moves on to its own.
+    Builds that run at the same time never have the same. ``cache``: a folder of the builder's own.
     """
     there = request.destination
     if not isinstance(there, RegistryRepository):
@@ -143,8 +142,8 @@ def lent_name(request: BuildRequest, cache: Path) -> Iterator[str]:
 
     folder = cache / "names"
     folder.mkdir(parents=True, exist_ok=True)
-    told = f"{_user(folder)} {there.repository} {request.platform}"
-    key = hashlib.sha256(told.encode()).hexdigest()[:16]
+    slot = zlib.crc32(f"{there.repository} {request.platform}".encode()) % KEPT_NAMES
+    key = f"{_user(folder)}-{slot}"
     for number in itertools.count():
         lock = FileLock(folder / f"{key}-{number}.lock")
         try:
@@ -152,7 +151,7 @@ def lent_name(request: BuildRequest, cache: Path) -> Iterator[str]:
         except Timeout:
             continue
         try:
-            yield f"{_BUILD}:{key}-{number}"
+            yield f"{KEPT}:{key}-{number}"
         finally:
             lock.release()
         return
@@ -162,7 +161,7 @@ def _user(folder: Path) -> str:
     """Tells this cache from those of others who use the same engine."""
     file = folder / "id"
     with contextlib.suppress(FileExistsError), file.open("x", encoding="ascii") as new:
-        new.write(uuid.uuid4().hex)
+        new.write(uuid.uuid4().hex[:12])
     return file.read_text(encoding="ascii")
 
 
@@ -185,7 +184,7 @@ def push(store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFa
             return store.push(to.reference, auth)
         finally:
             store.discard(to.reference)
-            if name.startswith(f"{_BUILD}:") and not store.containerd:
+            if name.startswith(f"{KEPT}:") and not store.containerd:
                 store.discard(name)
 
 

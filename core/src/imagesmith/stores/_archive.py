@@ -22,15 +22,16 @@ def classic_archive(config: bytes, layers: int) -> bytes:
     return _tar({name: config, "manifest.json": json.dumps(manifest).encode("ascii")})
 
 
-def layout_archive(manifest: bytes, config: bytes, name: str | None = None) -> bytes:
+def layout_archive(manifest: bytes, config: bytes | None, name: str | None = None) -> bytes:
     """For the containerd store: an OCI layout without its layers, which the engine has already.
 
-    ``name`` (written out, ``docker.io/library/x:y``) then leads to the image, and to no other any more.
+    ``config``: None when it has that too. ``name`` (written out, ``docker.io/library/x:y``) leads to the
+    image then, and to no other any more.
     """
     media_type = str(json.loads(manifest).get("mediaType") or MANIFEST)
     named = {"annotations": {"io.containerd.image.name": name}} if name else {}
     index = {"schemaVersion": 2, "manifests": [{**descriptor(media_type, manifest), **named}]}
-    blobs = {f"blobs/{digest_of(data).replace(':', '/')}": data for data in (manifest, config)}
+    blobs = {f"blobs/{digest_of(data).replace(':', '/')}": data for data in (manifest, config) if data}
     return _tar({"oci-layout": encode({"imageLayoutVersion": "1.0.0"}), "index.json": encode(index), **blobs})
 
 

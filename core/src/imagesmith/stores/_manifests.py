@@ -14,16 +14,16 @@ import json
 import re
 import tarfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import MSG_PEEK
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagesmith.stores._documents import children, digest_of, is_index, same_platform
 
-__all__ = ["find_manifest", "pushed_manifest", "saved_manifest"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
-JSON = Mapping[str, object]
+__all__ = ["find_manifest", "pushed_manifest", "saved_manifest"]
 
 _LARGEST_DOCUMENT = 4 * 1024 * 1024
 """Bytes; what is larger is no manifest (the limit that registries have)."""
@@ -33,7 +33,7 @@ _TLS_HANDSHAKE = b"\x16"
 _TAG = "manifest"
 
 
-def pushed_manifest(client: Any, image_id: str, platform: str) -> JSON | None:
+def pushed_manifest(client: Any, image_id: str, platform: str) -> bytes | None:
     """Let the engine push the image, which must have a name, to us; None where that does not work."""
     from docker.errors import APIError  # noqa: PLC0415 - costs 0.2 s
 
@@ -66,7 +66,7 @@ class _Catcher(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
-        self.documents: dict[str, JSON] = {}
+        self.documents: dict[str, bytes] = {}
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -97,8 +97,7 @@ class _Answers(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(min(size, _LARGEST_DOCUMENT))
         digest = digest_of(body)
-        with contextlib.suppress(ValueError):
-            self.server.documents[digest] = json.loads(body)
+        self.server.documents[digest] = body
         if self.path.endswith(f"/{_TAG}"):
             self._answer(400)
         else:
@@ -115,7 +114,7 @@ class _Answers(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def saved_manifest(client: Any, image_id: str, platform: str) -> JSON | None:
+def saved_manifest(client: Any, image_id: str, platform: str) -> bytes | None:
     """From the engine's archive of the image, read no further than needed."""
     address = f"{client.base_url}/v{client.api_version}/images/{image_id}/get"
     with client.get(address, stream=True, timeout=client.timeout) as answer:
@@ -123,13 +122,13 @@ def saved_manifest(client: Any, image_id: str, platform: str) -> JSON | None:
         return find_manifest(answer.iter_content(_CHUNK), image_id, platform)
 
 
-def find_manifest(chunks: Iterable[bytes], digest: str, platform: str) -> JSON | None:
+def find_manifest(chunks: Iterable[bytes], digest: str, platform: str) -> bytes | None:
     """The manifest for ``platform`` under ``digest`` in an archive of the containerd store.
 
     The stream is read only as far as needed. Blobs stand in it in the order of their digests, so the
     manifest may come before the index that names it.
     """
-    seen: dict[str, JSON] = {}
+    seen: dict[str, bytes] = {}
     with tarfile.open(fileobj=_Stream(iter(chunks)), mode="r|") as archive:
         for member in archive:
             named = _BLOB.fullmatch(member.name)
@@ -139,18 +138,20 @@ def find_manifest(chunks: Iterable[bytes], digest: str, platform: str) -> JSON |
             data = content.read()
             if data[:1] != b"{":
                 continue
-            document = json.loads(data)
-            seen[f"sha256:{named[1]}"] = document
+            seen[f"sha256:{named[1]}"] = data
             found = _resolve(seen, digest, platform)
             if found is not None:
                 return found
     return None
 
 
-def _resolve(seen: Mapping[str, JSON], digest: str, platform: str) -> JSON | None:
-    document = seen.get(digest)
-    if document is None or not is_index(document):
-        return document
+def _resolve(seen: Mapping[str, bytes], digest: str, platform: str) -> bytes | None:
+    data = seen.get(digest)
+    if data is None:
+        return None
+    document = json.loads(data)
+    if not is_index(document):
+        return data
     for name, child in children(document):
         if not name or same_platform(name, platform):
             return _resolve(seen, str(child.get("digest")), platform)

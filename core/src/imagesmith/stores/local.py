@@ -9,7 +9,9 @@ nor a label.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +22,26 @@ from imagesmith.errors import (
     RegistryUnreachable,
     StoreError,
 )
-from imagesmith.stores import STAGING, StoredImage
+from imagesmith.stores import KEPT, KEPT_NAMES, STAGING, StoredImage
 from imagesmith.stores._archive import classic_archive, layout_archive
 from imagesmith.stores._documents import digest_of, encode, reconfigured, same_platform
 from imagesmith.stores._engine import Endpoint, connect, endpoint, refused, speaking
 from imagesmith.stores.reference import parse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from docker import APIClient
+
+    from imagesmith.stores import LayerFiles
 
 __all__ = ["Endpoint", "LocalStore", "connect", "endpoint"]
 
 JSON = Mapping[str, object]
 
 _PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
+_LACKING = re.compile(r"not found|no such file")
+"""in the refusal of an image of which the engine lacks a layer"""
 _CONTAINERD = ["driver-type", "io.containerd.snapshotter.v1"]
 
 
@@ -78,18 +86,17 @@ class LocalStore:
         return image if platform is None or same_platform(image.platform, platform) else None
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
-        """The same layers under another configuration. It takes a staging name over, and has none else.
-
-        Taken away, an image's last name makes the containerd store collect what nobody uses any more, and
-        us wait for that: 0.4 s and more where there are many images.
-        """
+        """The same layers under another configuration. The image has no name."""
         data = encode(config)
+        if image.files is not None:
+            return self._take(image, image.files, config)
         if self.containerd:
-            manifest = encode(reconfigured(image.manifest or self._manifest(image), data))
-            names = (self._inspect(image.digest) or {}).get("RepoTags") or ()
-            staged = next((name for name in names if _split(name)[1].startswith(STAGING)), None)
-            name = str(parse(staged)) if staged else None
-            digest, archive = digest_of(manifest), layout_archive(manifest, data, name)
+            told = None if image.manifest else self._manifest(image)
+            document = image.manifest or json.loads(told or b"")
+            manifest = encode(reconfigured(document, data))
+            digest, archive = digest_of(manifest), layout_archive(manifest, data)
+            if told:
+                self._keep(image, told)
         else:
             layers = image.config.get("rootfs")
             diff_ids = layers.get("diff_ids", ()) if isinstance(layers, Mapping) else ()
@@ -198,25 +205,59 @@ class LocalStore:
                 raise
             return None
 
-    def _load(self, archive: bytes) -> None:
+    def _load(self, archive: bytes | Iterator[bytes]) -> None:
         doing = "load an image configuration"
         with speaking(doing):
             refusals = [event["error"] for event in self._client.load_image(archive) if "error" in event]
         if refusals:
             raise refused(doing, str(refusals[0]))
 
-    def _manifest(self, image: StoredImage) -> JSON:
+    def _manifest(self, image: StoredImage) -> bytes:
         from imagesmith.stores._manifests import pushed_manifest, saved_manifest  # noqa: PLC0415 - rare
 
-        found = self._inspect(image.digest) or {}
         with speaking(f"read the manifest of {image.digest}"):
             manifest = None
-            if found.get("RepoTags"):
+            if self._names(image):
                 manifest = pushed_manifest(self._client, image.digest, image.platform)
             manifest = manifest or saved_manifest(self._client, image.digest, image.platform)
         if manifest is None:
             raise EngineError(f"the engine's archive of {image.digest} lacks its manifest")
         return manifest
+
+    def _take(self, image: StoredImage, files: LayerFiles, config: JSON) -> StoredImage:
+        """An image whose layers are files here: those are sent that the engine lacks."""
+        from imagesmith.stores.archive import engine_archive, loaded_as  # noqa: PLC0415 - few builders
+
+        data = encode(config)
+        digest = loaded_as(image, data, containerd=self.containerd)
+        try:
+            try:
+                self._load(engine_archive(image, data, files.new))
+            except EngineError as error:
+                if not _LACKING.search(error.message):
+                    raise
+                self._load(engine_archive(image, data, _all_files(image, files)))
+        except BaseException:
+            self.discard(digest)  # the containerd store keeps what it could not unpack
+            raise
+        written = self.read(digest)
+        if written is None:
+            raise EngineError(f"the engine took the image {digest} and does not show it")
+        return written
+
+    def _keep(self, image: StoredImage, manifest: bytes) -> None:
+        """Keep what a builder staged, under one of a few names of ours, until another image gets that.
+
+        The containerd store unpacks layers for the image that first needs them, and with its last name they
+        go: while they do, which takes 0.5 s and more, a container of the finished image fails to start.
+        """
+        staged = next((name for name in self._names(image) if _split(name)[1].startswith(STAGING)), None)
+        if staged:
+            slot = zlib.crc32(_split(staged)[0].encode()) % KEPT_NAMES
+            self._load(layout_archive(manifest, None, str(parse(f"{KEPT}:{slot}"))))
+
+    def _names(self, image: StoredImage) -> Sequence[str]:
+        return (self._inspect(image.digest) or {}).get("RepoTags") or ()
 
 
 def _document(found: Mapping[str, Any], history: Sequence[Mapping[str, Any]] | None) -> JSON:
@@ -240,6 +281,17 @@ def _history(entries: Sequence[Mapping[str, Any]], layers: int) -> Iterator[JSON
     for entry in reversed(entries):
         marked = {"empty_layer": True} if told and not entry.get("Size") else {}
         yield {"created_by": str(entry.get("CreatedBy") or ""), **marked}
+
+
+def _all_files(image: StoredImage, files: LayerFiles) -> dict[str, Path]:
+    """Every layer of the image as a file."""
+    layers = (image.manifest or {}).get("layers")
+    found = [layer for layer in layers if isinstance(layer, Mapping)] if isinstance(layers, Sequence) else []
+    return {
+        digest: files.new[digest] if digest in files.new else files.get(layer)
+        for layer in found
+        for digest in [str(layer.get("digest"))]
+    }
 
 
 def _split(reference: str) -> tuple[str, str]:
