@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imagesmith import Message, RegistryRepository, conda_check, engine, scripts
-from imagesmith_buildpacks.archive import add_folder, add_tree
-from imagesmith_buildpacks.render import apt_script, contributed
+from imagesmith_buildpacks.archive import add_folder, add_tree, of_texts
+from imagesmith_buildpacks.extra_buildpacks import PACKAGES, own
+from imagesmith_buildpacks.render import LAYERS, apt_script, contributed
 from imagesmith_buildpacks.steps import Step, derive
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def prepare(site: Site, info: BuilderInfo) -> Ground:
     builder = info.reference
     if made:
         builder = _derive(site, "builder", info.reference, made, archives)
+    archives = [*archives, *_path_file(site)]
     named, used = _named(site, _derive(site, "run", base.pinned, made, archives))
     return Ground(builder, named, used)
 
@@ -148,6 +150,19 @@ def _conda_archive(site: Site) -> list[Path]:
     with path.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         add_folder(archive, prefix)
         add_tree(archive, tree.folder, prefix)
+    return [path]
+
+
+def _path_file(site: Site) -> list[Path]:
+    """What lets the conda environment see the packages that buildpacks install beside it."""
+    tree = site.request.conda
+    if tree is None or tree.python is None:
+        return []
+    python = f"python{'.'.join(tree.python.split('.')[:2])}"
+    place = f"{tree.PREFIX.strip('/')}/lib/{python}/site-packages/imagesmith-buildpacks.pth"
+    path = site.folder / "path.tar"
+    packages = f"{LAYERS}/{own(PACKAGES).place.partition('/')[0]}/venv/lib/{python}/site-packages"
+    path.write_bytes(of_texts({place: f"{packages}\n"}))
     return [path]
 
 

@@ -69,7 +69,8 @@ def build_layers(site: Site, info: BuilderInfo, family: Family, ground: Ground) 
     _keep_sbom(site, made)
     found = _contribution(site, info, made)
     stated = stated_python(site.request.base)
-    version = made.record.python(found.path) or found.env.get("PYTHON_VERSION") or stated
+    own = None if site.request.conda is not None else made.record.python(found.path)
+    version = own or found.env.get("PYTHON_VERSION") or stated
     labels = labels_of(site, made.digest)
     env = dict(found.env)
     if version and version != stated:
@@ -102,7 +103,8 @@ def _contribution(site: Site, info: BuilderInfo, made: creator.Made) -> Contribu
     base = {**base_environment(request.base.config), **below.env}
     path = search_path(request.base.config, below.path)
     found = launch_env.contribution(base, path, made.record.buildpacks, more)
-    return Contribution((*found.path, *below.path), {**below.env, **found.env})
+    # conda's python comes first: it sees what was installed beside it
+    return Contribution((*below.path, *found.path), {**below.env, **found.env})
 
 
 def _registries(site: Site, ground: Ground) -> tuple[RegistryFacts, ...]:
