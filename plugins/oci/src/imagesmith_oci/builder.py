@@ -1,0 +1,155 @@
+"""The builder: readiness, refusals, plan and build."""
+
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from imagesmith import (
+    BuildPlan,
+    BuildRequest,
+    Built,
+    Command,
+    Contribution,
+    Environment,
+    Feature,
+    Readiness,
+    Reporter,
+    Support,
+)
+from imagesmith_oci import __version__
+from imagesmith_oci.arguments import Arguments, UnknownArgumentError, translate
+from imagesmith_oci.options import Options, parse
+from imagesmith_oci.platforms import machine
+from imagesmith_oci.prefix import venv_contribution
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOT_YET = (Feature.APT_PACKAGES, Feature.COMMANDS, Feature.LOCAL_ENGINE)
+FEATURES: Mapping[Feature, Support] = MappingProxyType(
+    {feature: Support.NOT_YET if feature in NOT_YET else Support.FULL for feature in Feature}
+)
+
+
+class OciBuilder:
+    """Writes layers and pushes them: nothing is installed, nothing of the image is run, no engine is asked."""
+
+    name = "oci"
+    version = __version__
+    features = FEATURES
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def ready(self) -> Readiness:
+        """uv is there, and the settings are good."""
+        _, problems = parse({}, self._environment.options)
+        if problems:
+            name, reason = next(iter(problems.items()))
+            return Readiness(False, problem=f"the setting {name}: {reason}", hint="see docs/oci.md")
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+        try:
+            found = version("uv")
+        except PackageNotFoundError:
+            return Readiness(False, problem="uv is not installed", hint="pip install uv")
+        return Readiness(True, (f"uv {found}",))
+
+    def refusals(self, request: BuildRequest) -> Mapping[str, str]:
+        """Options and arguments that are none, platforms that nothing can be resolved for."""
+        spec = request.spec
+        _, reasons = parse(spec.builder_options, request.options)
+        try:
+            translate(spec.pip_extra_args)
+        except UnknownArgumentError as error:
+            reasons["pip_extra_args"] = str(error)
+        if request.staged.has_requirements and machine(request.platform) is None:
+            reasons["platform"] = (
+                f"no packages can be resolved for {request.platform}, only for amd64 and arm64"
+            )
+        return reasons
+
+    def plan(self, request: BuildRequest) -> BuildPlan:
+        """What decides the layers, the command that resolves the packages, and the layers by name."""
+        options, _ = parse(request.spec.builder_options, request.options)
+        return BuildPlan(
+            builder=self.name,
+            request=request,
+            files={"layers.json": json.dumps(_told(request, options), indent=2, ensure_ascii=False) + "\n"},
+            commands=_commands(request, options),
+            contributed=_contribution(request),
+            steps=tuple(_steps(request)),
+        )
+
+    def build(self, plan: BuildPlan, report: Reporter) -> Built:
+        """Layers, pushed; configuration and manifest are the core's."""
+        from imagesmith_oci.run import Run  # noqa: PLC0415 - a build that is reused needs none of it
+
+        options, _ = parse(plan.request.spec.builder_options, plan.request.options)
+        return Run(self._environment, options, plan, report).build()
+
+
+def _contribution(request: BuildRequest) -> Contribution:
+    return request.conda.contribution if request.conda is not None else venv_contribution()
+
+
+def _told(request: BuildRequest, options: Options) -> dict[str, object]:
+    """All that decides the files of the image, beside what was staged and the base."""
+    spec, staged = request.spec, request.staged
+    told = spec.to_dict()  # credentials cut out
+    packages: dict[str, object] = {}
+    if staged.has_requirements:
+        packages = {
+            "requirements": dict(staged.texts),
+            "files": list(staged.binaries),
+            "options": {
+                key: told[key]
+                for key in ("pip_index", "pip_extra_index_url", "pip_extra_args", "build_env")
+                if told.get(key)
+            },
+            "secrets": [target for _, target in spec.pip_secret_mounts],
+            "sdists": list(options.sdists),
+        }
+    conda = request.conda
+    return {
+        "base": request.base.pinned,
+        "platform": request.platform,
+        "compression": options.compression,
+        **({"conda": {"specs": conda.specs, "channels": conda.channels}} if conda else {}),
+        **({"python": spec.python_version} if spec.python_version else {}),
+        **({"packages": packages} if packages else {}),
+        "workdir": {"path": spec.workdir_or_default, "user": spec.user},
+        "files": list(staged.files),
+        "runtime": staged.has_runtime,
+    }
+
+
+def _commands(request: BuildRequest, options: Options) -> tuple[Command, ...]:
+    if not request.staged.has_requirements:
+        return ()
+    from imagesmith_oci.resolve import argv  # noqa: PLC0415
+
+    try:
+        arguments = translate(request.spec.pip_extra_args)
+    except UnknownArgumentError:
+        arguments = Arguments()
+    name = f"{machine(request.platform)}-…"
+    python = request.spec.python_version or "…"
+    return (Command(tuple(argv("uv", arguments, options.sdists, name, python))),)
+
+
+def _steps(request: BuildRequest) -> list[str]:
+    spec, staged = request.spec, request.staged
+    steps = []
+    if request.conda is not None:
+        steps.append(f"conda files: {request.conda.PREFIX}")
+    else:
+        steps.append(f"python{' ' + spec.python_version if spec.python_version else ''}: /opt/venv")
+    if staged.has_requirements:
+        count = len(spec.packages) + (1 if spec.requirements else 0)
+        steps.append(f"packages: {count} requirement{'s' if count != 1 else ''}")
+    if staged.has_runtime:
+        steps.append("imagesmith's own modules")
+    return [*steps, f"files: {spec.workdir_or_default}"]

@@ -1,0 +1,177 @@
+"""Layers: written once, through the compressor into a file of the cache, and known again by a key.
+
+A key says everything that decides a layer's bytes, so a layer that is known is not even thought about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from imagesmith_oci.tarball import TarWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Compression", "Layer", "LayerCache", "key_of"]
+
+Compression: TypeAlias = Literal["zstd", "gzip"]
+
+FORMAT = 1
+"""Another one where the same key would make other bytes than before."""
+_ZSTD_LEVEL, _GZIP_LEVEL = 3, 6
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A compressed archive in the cache, and how a manifest names it."""
+
+    digest: str
+    diff_id: str
+    """of the archive before it was compressed"""
+    size: int
+    """of the file, in bytes"""
+    media_type: str
+    path: Path
+
+    @property
+    def descriptor(self) -> dict[str, object]:
+        """For a manifest."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+def key_of(*parts: object) -> str:
+    """A key of values that JSON can say."""
+    text = json.dumps([FORMAT, *parts], sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+class LayerCache:
+    """A folder of finished layers. Several processes may use it at once."""
+
+    def __init__(self, folder: Path, compression: Compression = "zstd") -> None:
+        self._folder = folder
+        self._compression = compression
+        self._by = _stated(compression)
+
+    def get(self, key: str) -> Layer | None:
+        """The layer of that key, if it was made here before."""
+        try:
+            told = json.loads(self._note(key).read_text(encoding="utf-8"))
+            path = self._file(key)
+            if path.stat().st_size != told["size"]:
+                return None
+            os.utime(path)
+            return Layer(**told, path=path)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def make(self, key: str, fill: Callable[[TarWriter], None], below: tuple[str, ...] = ()) -> Layer:
+        """Write the layer: ``fill`` puts entries into the archive. See ``TarWriter`` for ``below``."""
+        path = self._file(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _draft(path) as (draft, file):
+            sink = _Sink(file.write, _compressor(self._compression))
+            archive = TarWriter(sink.write, below)
+            fill(archive)
+            archive.close()
+            sink.close()
+            file.flush()
+            told = {
+                "digest": f"sha256:{sink.packed.hexdigest()}",
+                "diff_id": f"sha256:{sink.plain.hexdigest()}",
+                "size": file.tell(),
+                "media_type": f"application/vnd.oci.image.layer.v1.tar+{self._compression}",
+            }
+            draft.replace(path)
+        note = self._note(key)
+        with _draft(note) as (draft, file):
+            file.write(json.dumps(told).encode() + b"\n")
+            draft.replace(note)
+        return Layer(**told, path=path)  # type: ignore[arg-type]
+
+    def _file(self, key: str) -> Path:
+        return self._folder / self._by / f"{key}.tar.{'zst' if self._compression == 'zstd' else 'gz'}"
+
+    def _note(self, key: str) -> Path:
+        return self._folder / self._by / f"{key}.json"
+
+
+class _Sink:
+    """Hashes what comes, compresses it, hashes that and writes it; in pieces that are worth the calls."""
+
+    def __init__(self, write: Callable[[bytes], object], compressor: _Compressor) -> None:
+        self.plain, self.packed = hashlib.sha256(), hashlib.sha256()
+        self._write = write
+        self._compressor = compressor
+        self._waiting: list[bytes] = []
+        self._held = 0
+
+    def write(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._held += len(data)
+        if self._held >= _CHUNK:
+            self._pass_on()
+
+    def close(self) -> None:
+        self._pass_on()
+        self._out(self._compressor.flush())
+
+    def _pass_on(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting, self._held = [], 0
+        self.plain.update(data)
+        self._out(self._compressor.compress(data))
+
+    def _out(self, data: bytes) -> None:
+        if data:
+            self.packed.update(data)
+            self._write(data)
+
+
+def _stated(compression: Compression) -> str:
+    """Compressor, its version and its level: all that decides the bytes it makes."""
+    if compression == "zstd":
+        import zstandard  # noqa: PLC0415 - one of the two is needed
+
+        library = ".".join(map(str, zstandard.ZSTD_VERSION))
+        return f"zstd-{library}-{_ZSTD_LEVEL}"
+    from zlib_ng import zlib_ng  # noqa: PLC0415
+
+    return f"gzip-{zlib_ng.ZLIBNG_VERSION}-{_GZIP_LEVEL}"
+
+
+def _compressor(compression: Compression) -> _Compressor:
+    if compression == "zstd":
+        import zstandard  # noqa: PLC0415
+
+        return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
+    from zlib_ng import zlib_ng  # noqa: PLC0415
+
+    made: _Compressor = zlib_ng.compressobj(_GZIP_LEVEL, zlib_ng.DEFLATED, 16 + zlib_ng.MAX_WBITS)
+    return made
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[tuple[Path, tempfile._TemporaryFileWrapper[bytes]]]:
+    """A file beside ``path``, for all to read, that is gone afterwards unless it was renamed."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".draft-", delete=False) as file:
+        draft = Path(file.name)
+        try:
+            draft.chmod(0o644)
+            yield draft, file
+        finally:
+            draft.unlink(missing_ok=True)

@@ -1,0 +1,270 @@
+"""The packages of one image: resolved, or known from before; as files that lie here; by layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from imagesmith import BuildFailed, BuildRequest, Environment, install_environment
+from imagesmith_oci import wheels
+from imagesmith_oci.lock import Lock, LockCache, Package
+from imagesmith_oci.machine import Machine, logins, read_machine
+from imagesmith_oci.resolve import Question, indexes, question, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from imagesmith import Contribution
+    from imagesmith_oci.fetch import Fetcher
+    from imagesmith_oci.options import Options
+    from imagesmith_oci.platforms import Libc
+    from imagesmith_oci.prefix import Prefix
+    from imagesmith_oci.tarball import TarWriter
+
+__all__ = ["Packages", "identity"]
+
+NAME = "oci"
+_FETCHES = 8
+
+
+def identity(package: Package) -> list[str]:
+    """All that decides a package's files in an image, the environment aside."""
+    return [package.file, package.sha256, _direct_url(package) or ""]
+
+
+def _direct_url(package: Package) -> str | None:
+    """The text of direct_url.json, for what was asked for by its address."""
+    if not package.direct or not package.url:
+        return None
+    if package.commit:
+        told: dict[str, object] = {
+            "url": package.url,
+            "vcs_info": {"vcs": "git", "commit_id": package.commit},
+        }
+    else:
+        told = {"url": package.url, "archive_info": {}}
+    if package.subdirectory:
+        told["subdirectory"] = package.subdirectory
+    return json.dumps(told, sort_keys=True)
+
+
+class Packages:
+    """What one build does about packages. ``scratch`` is its own folder."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        request: BuildRequest,
+        options: Options,
+        contributed: Contribution,
+        scratch: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self.environment = environment
+        self.request = request
+        self.options = options
+        self.contributed = contributed
+        self.scratch = scratch
+        self.say = say
+        self._pool: ThreadPoolExecutor | None = None
+        self._files: dict[Package, Future[Path]] = {}
+        self._machine: Machine | None = None
+        self._fetcher: Fetcher | None = None
+        self._rounds = 0
+
+    # what is wanted
+
+    def lock(self, python: str, libc: Libc, *, anew: bool = False) -> Lock:
+        """All packages with their hashes; each is a wheel. Asks uv only where the answer is not known.
+
+        Raises:
+            BuildFailed: there is no answer, or a package that needs more than this machine can do.
+            StoreError: an index cannot be reached.
+        """
+        asked = question(self.request, self.options, self.machine, python, libc)
+        cache = LockCache(self.environment.cache_dir / "locks")
+        known = None if anew or asked.arguments.upgrade else cache.get(asked.key)
+        if known is None or not self._all_at_hand(known):
+            self._rounds += 1
+            folder = self.scratch / f"resolve-{self._rounds}"
+            folder.mkdir()
+            runner, env = self.environment.runner, self._uv_env()
+            known = resolve(asked, runner, env, folder, self.say, self.redact, refresh=anew)
+            known = self._settled(asked, known, folder)
+            cache.put(asked.key, known)
+        for package in known.packages:
+            self.say(package.shown)
+        return known
+
+    # files
+
+    def want(self, package: Package) -> None:
+        """Begin to fetch it, if that is still to be done."""
+        if package not in self._files:
+            self._pool = self._pool or ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+            self._files[package] = self._pool.submit(self._file, package)
+
+    def fill(self, prefix: Prefix, group: tuple[Package, ...]) -> Callable[[TarWriter], None]:
+        """What writes the files of these packages into a layer; they must have been wanted."""
+
+        def write(tar: TarWriter) -> None:
+            try:
+                laid = [
+                    wheels.lay_out(self._files[each].result(), prefix, _direct_url(each)) for each in group
+                ]
+                wheels.write(tar, laid)
+            except wheels.BadWheelError as error:
+                raise BuildFailed(
+                    f"packages: {error}",
+                    builder=NAME,
+                    step="packages",
+                    hint="build it anew, or choose another version",
+                ) from error
+
+        return write
+
+    def close(self) -> None:
+        """Fetch no more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    # inside
+
+    @property
+    def machine(self) -> Machine:
+        """Where this machine gets packages from."""
+        if self._machine is None:
+            texts = {"pip.conf": "", "netrc": ""}
+            for number, (_, target) in enumerate(self.request.spec.pip_secret_mounts):
+                last = target.rpartition("/")[2].lstrip(".")
+                secret = self.request.secrets.get(f"pip_secret_mounts[{number}]")
+                if last in texts and secret is not None:
+                    texts[last] += secret.reveal().decode(errors="replace") + "\n"
+            self._machine = read_machine(self.environment.env, texts["pip.conf"], texts["netrc"])
+        return self._machine
+
+    @property
+    def redact(self) -> tuple[str, ...]:
+        """Every secret that a process could print."""
+        found = {password for _, password in self._logins().values() if password}
+        for name, secret in self.request.secrets.items():
+            text = secret.reveal().decode(errors="replace").strip()
+            if name.startswith("pip_secret_mounts") and text:
+                found |= {text, *(line.strip() for line in text.splitlines() if line.strip())}
+        return tuple(sorted(found))
+
+    def _logins(self) -> dict[str, tuple[str, str]]:
+        spec, env = self.request.spec, self.environment.env
+        main = [spec.pip_index or "", *spec.pip_extra_index_url, *spec.pip_extra_args]
+        texts = [secret.reveal().decode(errors="replace") for secret in self.request.secrets.values()]
+        own = [value for key, value in env.items() if key.startswith(("UV_", "PIP_"))]
+        known = [self.machine.index or "", *self.machine.extra]
+        return logins([*main, *texts, *known, *own], self.machine.netrc)
+
+    def _uv_env(self) -> dict[str, str]:
+        """For uv: its own cache, no other python than what is here, no progress bars."""
+        env = dict(self.environment.env)
+        env.setdefault("UV_CACHE_DIR", str(self.environment.cache_dir / "uv"))
+        env |= {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
+        if self.machine.certificates:
+            env.setdefault("SSL_CERT_FILE", self.machine.certificates)
+        if self.machine.trusted:
+            hosts = " ".join((*self.machine.trusted, *env.get("UV_INSECURE_HOST", "").split()))
+            env["UV_INSECURE_HOST"] = hosts
+        if self.machine.netrc:
+            file = self.scratch / "netrc"
+            file.touch(mode=0o600)
+            file.write_text(self.machine.netrc, encoding="utf-8")
+            env["NETRC"] = str(file)
+        return env
+
+    def _fetch(self) -> Fetcher:
+        if self._fetcher is None:
+            from imagesmith_oci.arguments import translate  # noqa: PLC0415
+            from imagesmith_oci.fetch import Fetcher  # noqa: PLC0415 - a known list needs none
+
+            told = translate(self.request.spec.pip_extra_args)
+            self._fetcher = Fetcher(
+                self._wheel_folder,
+                self.environment.env,
+                self._logins(),
+                certificates=self.machine.certificates,
+                trusted=(*self.machine.trusted, *told.trusted),
+            )
+        return self._fetcher
+
+    @property
+    def _wheel_folder(self) -> Path:
+        return self.environment.cache_dir / "wheels"
+
+    def _kept(self, package: Package) -> Path:
+        return self._wheel_folder / package.sha256[:2] / package.sha256 / package.file
+
+    def _all_at_hand(self, lock: Lock) -> bool:
+        """Whether each can be had: what was built here may have been cleaned away."""
+        return all(each.path or not each.built or self._kept(each).exists() for each in lock.packages)
+
+    def _file(self, package: Package) -> Path:
+        staged = self.request.staged.folder
+        if package.built:
+            return self._kept(package)
+        if package.path and staged is not None:
+            return staged / "requirements" / package.path
+        return self._fetch().fetch(package)[1]
+
+    def _settled(self, asked: Question, lock: Lock, folder: Path) -> Lock:
+        """Every package a wheel with a hash and a size: what is not yet is fetched or built."""
+        unsure = [each for each in lock.packages if not each.is_wheel or not each.sha256 or not each.size]
+        for package in unsure:
+            lock = lock.with_package(self._settle(asked, package, folder))
+        return lock
+
+    def _settle(self, asked: Question, package: Package, folder: Path) -> Package:
+        if package.is_wheel:
+            if package.path:
+                return replace(package, size=(folder / "requirements" / package.path).stat().st_size)
+            done, file = self._fetch().fetch(package)
+            return replace(done, size=file.stat().st_size)
+        if package.commit:
+            source = folder / f"git-{package.name}"
+        elif package.path:
+            source = folder / "requirements" / package.path
+        else:
+            source = self._fetch().fetch(package)[1]
+        return self._build(asked, package, source, folder)
+
+    def _build(self, asked: Question, package: Package, source: Path, folder: Path) -> Package:
+        from imagesmith_oci.sdists import Workbench  # noqa: PLC0415 - seldom needed
+
+        seen = install_environment(self.request, self.contributed)
+        bench = Workbench(
+            self.environment.runner,
+            self._uv_env(),
+            {key: value for key, value in seen.items() if key in self.request.spec.build_env},
+            folder,
+            self.say,
+            self.redact,
+            indexes=indexes(asked),
+            logins=self._logins(),
+        )
+        wheel = bench.wheel(package, source)
+        with wheel.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        done = replace(
+            package,
+            file=wheel.name,
+            path="",
+            sha256=digest,
+            size=wheel.stat().st_size,
+            version=package.version or wheel.name.split("-")[1],
+            built=True,
+        )
+        place = self._kept(done)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(wheel, place)
+        return done
