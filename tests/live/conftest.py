@@ -50,16 +50,22 @@ def engine(rig: Rig) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def environment(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment(
+    rig: Rig, engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """The environment of a user who works on the rig; the cache is the test run's own."""
-    return {
+    cache = tmp_path_factory.mktemp("cache")
+    yield {
         **{key: value for key, value in os.environ.items() if not key.startswith(("IMAGESMITH_", "DOCKER_"))},
         "DOCKER_HOST": rig.docker_host,
         "DOCKER_CONFIG": str(tmp_path_factory.mktemp("docker-config")),
         "IMAGESMITH_BASE_IMAGE": f"{rig.registry}/library/python:{{python_version}}",
-        "IMAGESMITH_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+        "IMAGESMITH_CACHE_DIR": str(cache),
         "IMAGESMITH_BUILDER": "envd",
     }
+    for file in cache.glob("*/names/id"):  # what this cache's builds keep in the engine
+        kept = [name for name in engine.tags("imagesmith-build") if f":{file.read_text()}-" in name]
+        engine("rmi", "--force", *kept, check=False)
 
 
 Build = Callable[..., BuildResult]
