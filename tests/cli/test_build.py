@@ -165,3 +165,11 @@ def test_help_is_an_answer(run: Run, command: str) -> None:
     assert (done.code, done.err) == (0, "")
     assert "Usage: imagesmith" in done.out
     assert ("Example" in done.out) == bool(command)
+
+
+def test_one_file_is_for_one_image(run: Run, fake_build: FakeBuild) -> None:
+    done = run("build", "app.py:image", "app.py:other", "--output", "image.tar")
+    assert (done.code, fake_build.calls) == (2, [])
+    assert "image.tar holds one image, not 2" in done.err
+    assert run("build", "app.py:image", "--output", "image.tar").code == 0
+    assert run("build", "app.py:image", "app.py:other", "--output", "layout").code == 0

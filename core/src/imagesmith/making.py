@@ -121,7 +121,7 @@ class Job:
             self.report(Phase("publishing", self.place.reference(tag)))
             alone = len(images) == 1 and not images[0].attestations
             digest = images[0].digest if alone else store.write_index(images)
-            store.publish(digest, self.place.publish_name(tag))
+            self.place.publish(digest, tag)
         finally:
             for request in requests:
                 self._discard(request.destination)

@@ -104,7 +104,7 @@ def build(
         push: publish in the spec's registry (the default when it names one) or leave the image in the
             local engine.
         on_unknown: what to do when it cannot be told whether the tag stands.
-        output: an OCI layout folder to write instead.
+        output: an OCI layout folder to write instead; or one file, ``NAME.tar``, that engines load.
         report: is called with each event.
         settings: instead of those of the working directory and the environment.
         plugins: instead of the installed ones.

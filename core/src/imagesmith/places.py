@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -29,6 +31,14 @@ class Found:
     """``NAME VERSION`` from its label; empty when it has none"""
 
 
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One tar file, and the repository that engines shall know its image by."""
+
+    file: Path
+    repository: str
+
+
 class Place:
     """One of the three stores, opened when first asked."""
 
@@ -40,12 +50,15 @@ class Place:
         *,
         own_staging: bool,
         documents: Path | None = None,
+        archive: Archive | None = None,
     ) -> None:
+        """``archive``: the file that the image in the layout folder, which goes at the end, becomes."""
         self._target = target
         self._own_staging = own_staging
         self._env = env
         self._registry_config = registry_config
         self._documents = documents
+        self._archive = archive
         self._opened: Store | None = None
 
     def destination(self, build: str = "") -> Destination:
@@ -67,11 +80,26 @@ class Place:
             case LocalEngine(name):
                 return f"{name}:{tag}"
             case LayoutFolder(path):
-                return f"{path}:{tag}"
+                return f"{self._archive.file if self._archive else path}:{tag}"
 
     def publish_name(self, tag: str) -> str:
         """What the store's ``publish`` wants to hear."""
         return self.reference(tag) if isinstance(self._target, LocalEngine) else tag
+
+    def publish(self, digest: str, tag: str) -> None:
+        """Let the tag lead to the image or index, which stands in the store; in one step.
+
+        Raises:
+            StoreError: it does not then.
+        """
+        if self._archive is None or not isinstance(self._target, LayoutFolder):
+            self.store().publish(digest, self.publish_name(tag))
+            return
+        from imagesmith.stores.archive import write_archive  # noqa: PLC0415
+        from imagesmith.stores.layout import LayoutStore  # noqa: PLC0415
+
+        name = f"{self._archive.repository}:{tag}"
+        write_archive(LayoutStore(self._target.path), digest, tag, name, self._archive.file)
 
     def store(self) -> Store:
         """Open it.
@@ -105,9 +133,16 @@ class Place:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        if self._archive is not None and isinstance(self._target, LayoutFolder):
+            shutil.rmtree(self._target.path, ignore_errors=True)
 
     def find(self, tag: str) -> Found | None:
         """The published image, or None when there is none. Raises StoreError when it cannot be told."""
+        if self._archive is not None:
+            from imagesmith.stores.archive import find_in_archive  # noqa: PLC0415
+
+            found = find_in_archive(self._archive.file, tag)
+            return Found(found[0], _builder_label(found[1])) if found else None
         if isinstance(self._target, LayoutFolder) and not (self._target.path / "index.json").exists():
             return None
         digest = self.store().resolve(self.publish_name(tag))
@@ -122,7 +157,7 @@ def place_for(
     """The place of a spec's image.
 
     Raises:
-        UsageError: ``push`` without a registry, or beside ``output``.
+        UsageError: ``push`` without a registry, or beside ``output``; ``output`` is another kind of file.
         EngineError: several platforms without a registry or a layout.
     """
     from imagesmith.stores.reference import repository_for  # noqa: PLC0415
@@ -135,7 +170,13 @@ def place_for(
         raise UsageError("push and output exclude each other", hint="leave one of them out")
     name = repository_for(spec.registry, spec.name)
     target: Destination
-    if output is not None:
+    archive = None
+    if output is not None and output.suffix.lower() == ".tar" and not output.is_dir():
+        archive = Archive(output, name)
+        target = LayoutFolder(output.with_name(f".{output.name}.{secrets.token_hex(6)}"))
+    elif output is not None:
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"{output} is a file", hint="name a folder, or a file that ends in .tar")
         target = LayoutFolder(output)
     elif spec.registry and push is not False:
         target = RegistryRepository(name)
@@ -153,6 +194,7 @@ def place_for(
         spec.registry_config,
         own_staging=settings.own_staging,
         documents=settings.documents(),
+        archive=archive,
     )
 
 

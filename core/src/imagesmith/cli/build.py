@@ -12,6 +12,7 @@ from imagesmith.cli import options
 from imagesmith.cli.progress import MODES, reporter
 from imagesmith.cli.targets import load, settings
 from imagesmith.cli.terminal import Session, answer, answer_json
+from imagesmith.errors import UsageError
 
 if TYPE_CHECKING:
     from imagesmith.pipeline import BuildResult
@@ -43,9 +44,9 @@ __all__ = ["command"]
 )
 @click.option(
     "--output",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Write an OCI layout folder instead.",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Write an OCI layout folder instead, or one file that engines load (PATH ends in .tar).",
 )
 @click.option(
     "--progress",
@@ -77,6 +78,10 @@ def command(
 
     Prints one line per image, REGISTRY/NAME:TAG.
     """
+    if output is not None and output.suffix.lower() == ".tar" and len(targets) > 1:
+        raise UsageError(
+            f"{output} holds one image, not {len(targets)}", hint="name a folder: it holds several"
+        )
     specs = [load(target) for target in targets]
     from imagesmith.events import Message  # noqa: PLC0415
     from imagesmith.pipeline import build  # noqa: PLC0415 - after the targets: a wrong one costs nothing

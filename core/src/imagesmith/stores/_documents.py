@@ -14,6 +14,7 @@ __all__ = [
     "CONFIG",
     "INDEX",
     "MANIFEST",
+    "REF_NAME",
     "children",
     "descriptor",
     "digest_of",
@@ -27,6 +28,8 @@ __all__ = [
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+REF_NAME = "org.opencontainers.image.ref.name"
+"""The annotation that is a tag in a layout."""
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 JSON = Mapping[str, object]

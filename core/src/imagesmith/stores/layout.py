@@ -18,6 +18,7 @@ from imagesmith.stores import StoredImage
 from imagesmith.stores._documents import (
     INDEX,
     MANIFEST,
+    REF_NAME,
     children,
     descriptor,
     digest_of,
@@ -32,7 +33,6 @@ __all__ = ["LayoutStore"]
 
 JSON = Mapping[str, object]
 
-_REF_NAME = "org.opencontainers.image.ref.name"
 _VERSION = {"imageLayoutVersion": "1.0.0"}
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
@@ -107,7 +107,7 @@ class LayoutStore:
         body = self._blob(digest)
         document = self._json(body, digest)
         media_type = str(document.get("mediaType") or (INDEX if is_index(document) else MANIFEST))
-        entry = {**descriptor(media_type, body), "annotations": {_REF_NAME: tag}}
+        entry = {**descriptor(media_type, body), "annotations": {REF_NAME: tag}}
         if not is_index(document):
             image = self._image(descriptor(media_type, body))
             entry["platform"] = _platform(image.config)
@@ -136,6 +136,10 @@ class LayoutStore:
     def has_blob(self, digest: str) -> bool:
         """Whether a blob stands in the folder."""
         return self._path(digest).exists()
+
+    def blob_path(self, digest: str) -> Path:
+        """Where a blob stands, or would."""
+        return self._path(digest)
 
     def put_blob(self, data: bytes | Path, digest: str | None = None) -> str:
         """Write one blob, if it does not stand there. Returns its digest (computed when not given).
@@ -355,7 +359,7 @@ def _link(file: Path, path: Path) -> bool:
 
 def _name(entry: JSON) -> str | None:
     annotations = entry.get("annotations")
-    name = annotations.get(_REF_NAME) if isinstance(annotations, Mapping) else None
+    name = annotations.get(REF_NAME) if isinstance(annotations, Mapping) else None
     return name if isinstance(name, str) else None
 
 
