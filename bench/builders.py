@@ -4,7 +4,7 @@
 
 Whole processes, in turns on the rig's engine, loaded into it. Every cold build starts after
 ``docker builder prune -af``: run it alone. flytekit is installed from the package index for the run.
-Writes bench/RESULTS.md.
+Writes bench/RESULTS.md, and bench/results.json for docs/builders.md.
 """
 
 from __future__ import annotations
@@ -97,6 +97,10 @@ def contestants(
     yield "hand-written", by_hand(f"{run_name}-hand:1", HAND, HAND_APT, uv_folder)
     yield "imagesmith envd", ours("envd", f"{run_name}-envd", env)
     yield "plain pip", by_hand(f"{run_name}-pip:1", PIP, PIP_APT, uv_folder)
+    yield "imagesmith oci", ours("oci", f"{run_name}-oci", env)
+    if rig.cnb:
+        lifecycle = {**env, "IMAGESMITH_BUILDPACKS_BUILDER": rig.cnb.builder}
+        yield "imagesmith buildpacks", ours("buildpacks", f"{run_name}-buildpacks", lifecycle)
     if python:
         yield "flytekit default", flytekit(f"{run_name}-flytekit:1", python, uv_folder)
 
@@ -123,7 +127,7 @@ def main() -> None:
         reference = builds(project)
         taken = time.perf_counter() - started
         seconds.setdefault(who, {}).setdefault(case, []).append(taken)
-        print(f"{who:18} {case:18} {taken:7.2f} s", flush=True)
+        print(f"{who:22} {case:18} {taken:7.2f} s", flush=True)
         return reference
 
     with tempfile.TemporaryDirectory() as name:
@@ -166,6 +170,11 @@ def main() -> None:
         f"The last case: {chosen.heavy} MB of source, of which one file changed.\n\n"
     )
     (HERE / "RESULTS.md").write_text(head + text)
+    told = {
+        who: {**{case: statistics.median(found[case]) for case in cases}, "MB": sizes[who]}
+        for who, found in seconds.items()
+    }
+    (HERE / "results.json").write_text(json.dumps(told, indent=2) + "\n")
 
 
 if __name__ == "__main__":
