@@ -68,8 +68,8 @@ def test_phases_are_steps(twice: Twice) -> None:
 
 
 def test_nothing_is_left_in_the_engine(twice: Twice, engine: Engine) -> None:
-    names = engine("ps", "--all", "--format", "{{.Image}} {{.Command}}", "--no-trunc")
-    assert "/cnb/lifecycle/" not in names
+    commands = engine("ps", "--all", "--format", "{{.Image}} {{.Command}}", "--no-trunc")
+    assert f"cnb-{RUN}/twice" not in commands
     assert not engine("images", "--quiet", twice.cold.reference.rpartition(":")[0]).strip()
 
 
