@@ -9,12 +9,14 @@ import os
 import re
 import shutil
 import tempfile
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 from . import engine, golang, images
 from .console import RigError, part, run
 from .state import Cnb
 
+PART = "cnb"  # its name as an optional one
 LIFECYCLE = Path(__file__).parent / "lifecycle"
 LIFECYCLE_VERSION = "0.21.14"
 PACK = Path(__file__).parent / "pack"
@@ -62,8 +64,13 @@ USER 1000:1000
 VARIANT_DOCKERFILE = "ARG BASE\nFROM ${BASE}\n"
 
 
+def start(pool: Executor) -> Future[Path] | None:
+    """Build the programs: the longest part, so begin it early. None where a public builder is used."""
+    return None if os.environ.get(PUBLIC_BUILDER) else pool.submit(programs)
+
+
 def programs() -> Path:
-    """Return the folder of ``lifecycle``, ``launcher`` and ``pack``: the longest part, so start it early."""
+    """Return the folder of the lifecycle's programs; ``pack`` is made too."""
     lifecycle = golang.build(
         "lifecycle",
         LIFECYCLE,

@@ -11,7 +11,7 @@ from . import arm64, bases, buildah, buildkit, cnb, engine, images, network, pac
 from .console import RigError, part, say
 from .state import Rig, Settings, new_password, settings_path
 
-ARM64, CNB = "arm64", "cnb"  # names of the optional parts
+ARM64 = "arm64"  # name of an optional part
 PACKAGES = (
     "docker.io",
     "docker-cli",
@@ -20,6 +20,7 @@ PACKAGES = (
     "iptables",
     "iproute2",
     "mmdebstrap",
+    "uidmap",
 )
 PACKAGES_TLS = ("apache2-utils", "openssl", "ca-certificates")
 
@@ -35,7 +36,7 @@ def up(parts: Collection[str] = ()) -> Rig:
         with part("Debian packages"):
             packages.install([*PACKAGES, *PACKAGES_TLS, *buildah.PACKAGES])
         emulated = _start_arm64(pool) if ARM64 in parts else None
-        lifecycle = pool.submit(cnb.programs) if CNB in parts else None
+        lifecycle = cnb.start(pool) if cnb.PART in parts else None
         settings = _settings()
         with part("registries and engines"):
             plain = registries.start_plain(settings)

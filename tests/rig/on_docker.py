@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import buildkit, engine, images, network, registries
+from . import buildkit, cnb, engine, images, network, registries
 from .console import RigError, part, run, say
 from .state import Buildkit, Rig, Settings, TlsRegistry, cache, new_password
 
@@ -21,13 +21,13 @@ READY_SECONDS = 60.0
 
 
 def up(parts: Collection[str] = ()) -> Rig:
-    """Bring up everything that is not up yet. There is no second engine here, and no optional part.
+    """Bring up everything that is not up yet. There is no second engine here, and no emulation.
 
     Raises:
         RigError: says which part failed and what to do.
     """
-    if parts:
-        say(f"left out, since it is for root on Debian: {', '.join(parts)}")
+    if left_out := set(parts) - {cnb.PART}:
+        say(f"left out, since it is for root on Debian: {', '.join(left_out)}")
     host = engine.existing()
     if host is None:
         raise RigError(
@@ -44,9 +44,12 @@ def up(parts: Collection[str] = ()) -> Rig:
         address = _start_buildkit(host, settings, plain, tls)
     publisher = images.Publisher(host, plain, tls)
     with ThreadPoolExecutor() as pool:
+        lifecycle = cnb.start(pool) if cnb.PART in parts else None
         for future in images.start_public(publisher, pool):
             future.result()
-    return Rig(host, None, plain, tls, publisher.images(), address)
+        if lifecycle:
+            cnb.publish(publisher, lifecycle.result())
+    return Rig(host, None, plain, tls, publisher.images(), address, cnb.reference(publisher))
 
 
 def down() -> None:
