@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from imagesmith import BuildRequest, Contribution, install_environment, scripts
+from imagesmith.configuration import search_path
 from imagesmith.requirements import ENTRY_FILE
 from imagesmith_buildpacks.pip_environment import pip_environment
 
@@ -92,6 +93,8 @@ def platform_environment(request: BuildRequest, options: Options) -> dict[str, s
     """What every buildpack sees: the options' variables, ``build_env``, and pip's settings."""
     declared = install_environment(request, Contribution())
     found = {**options.env, **{key: declared[key] for key in request.spec.build_env}}
+    if "PATH" in request.spec.build_env:  # lifecycles put it before the PATH there is
+        found["PATH"] = found["PATH"].removesuffix(f":{search_path(request.base.config)}")
     return dict(sorted({**found, **pip_environment(request)}.items()))
 
 
