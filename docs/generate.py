@@ -1,11 +1,12 @@
-"""Write docs/reference.md from the code: fields, features, the command line, errors, settings.
+"""Write docs/reference.md and docs/builders.md from the code: fields, features, commands, errors, settings.
 
-``make docs`` runs it; a test holds the checked-in file to it.
+``make docs`` runs it; a test holds the checked-in files to it.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ from imagesmith.spec import declarations
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "reference.md"
+CHOICE_FILE = ROOT / "docs" / "builders.md"
 WIDTH = 88
 AUTHORING = (
     *("command_environment", "conda_check", "final_user", "index_options", "install_environment"),
@@ -47,6 +49,81 @@ HEAD = """\
 
 The [guide](guide.md) explains; this page lists. It is generated from the code.
 """
+
+
+CHOICE_HEAD = """\
+<!-- Made by docs/generate.py (make docs) from the builders' feature tables and bench/results.json. -->
+# Which builder?
+
+Any of them: the same spec gives an image that behaves the same, or a refusal that says why. So start with
+what is there, and change one word later. `imagesmith doctor` says what your machine can use. Builders of
+others are installed beside these and chosen by name: [the page for their authors](builder-authors.md).
+
+"""
+CHOICES = (
+    ("Builder", "It needs", "Take it when", "Rather not when"),
+    (
+        "`envd`, the default",
+        "a Docker engine, or a BuildKit at an address",
+        "you have Docker and no wish to think about it: the tool comes with pip",
+        "images are built for several platforms, or every second of an edit counts",
+    ),
+    (
+        "`docker`",
+        "Docker's client with buildx, and any builder that buildx knows",
+        "images are built often, on a farm, for several platforms, with caches in a registry",
+        "there is no engine to be had",
+    ),
+    (
+        "`buildpacks`",
+        "a Docker engine, and the builder image of some buildpacks",
+        "others keep the base images, to be exchanged under what you built (`imagesmith rebase`)",
+        "you have no builder image, or the exact files of a base matter",
+    ),
+    (
+        "`oci`",
+        "no engine and no root; for `apt_packages` and `commands` Linux with user namespaces",
+        "there is no Docker (a laptop, a pod, a CI job), or the fastest edit is what counts",
+        "packages come as source that has to be compiled",
+    ),
+)
+"""What no table of features says."""
+
+
+def choice() -> str:
+    """The page that tells the builders apart."""
+    head = CHOICE_HEAD + "\n".join([*_table(*CHOICES[0]), *(_row(*cells) for cells in CHOICES[1:])]) + "\n"
+    parts = (_section("What they can do", _differences()), _section("Measured", _measured()))
+    return "\n".join([head, *parts])
+
+
+def _differences() -> Iterator[str]:
+    tables = dict(_feature_tables())
+    same, rows = [], []
+    for feature in Feature:
+        supports = [table.get(feature, Support.IMPOSSIBLE) for table in tables.values()]
+        if set(supports) == {Support.FULL}:
+            same.append(f"`{feature}`")
+        else:
+            rows.append(_row(f"`{feature}`", *(support.value for support in supports)))
+    yield f"All of them: {', '.join(same)}."
+    if rows:
+        yield ""
+        yield from _table("Feature", *tables)
+        yield from rows
+    yield ""
+    yield "A field that a builder cannot honour is refused before any work, with the builders that can."
+
+
+def _measured() -> Iterator[str]:
+    told = json.loads((ROOT / "bench" / "results.json").read_text(encoding="utf-8"))
+    cases = list(next(iter(told.values())))
+    yield "Seconds of whole processes on two cores, and megabytes of all files in the image: curl and git by apt;"
+    yield "numpy, pandas and requests; 200 source files; into the local engine. `make bench` measures again."
+    yield ""
+    yield from _table("", *cases)
+    for who, found in told.items():
+        yield _row(who, *(f"{found[case]:.0f}" if case == "MB" else f"{found[case]:.2f}" for case in cases))
 
 
 def reference() -> str:
