@@ -123,7 +123,7 @@ def _measured() -> Iterator[str]:
     yield ""
     yield from _table("", *cases)
     for who, found in told.items():
-        yield _row(who, *(f"{found[case]:.0f}" if case == "MB" else f"{found[case]:.2f}" for case in cases))
+        yield _row(who, *(format(found[case], ".0f" if case == "MB" else ".2f") for case in cases))
 
 
 def reference() -> str:
