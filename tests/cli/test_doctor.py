@@ -17,6 +17,7 @@ from imagesmith.doctor import Check, doctor
 from imagesmith.plugins import Plugins
 from imagesmith.settings import Settings, load_settings
 from imagesmith.spec import ImageSpec
+from imagesmith.testing import FakeBuilder
 from tests.cli.conftest import Run
 
 NO_ENGINE = "tcp://127.0.0.1:1"
@@ -96,6 +97,36 @@ def test_a_machine_without_anything(tmp_path: Path) -> None:
     assert checks["engine"].hint
     assert checks["builders"].status == "missing"
     assert "pip install imagesmith-" in str(checks["builders"].hint)
+
+
+@pytest.mark.parametrize(
+    ("fields", "command"),
+    [
+        (None, "imagesmith build … --builder free"),
+        ({"registry": "registry.example"}, "imagesmith build … --builder free"),
+        ({}, "imagesmith build … --builder free --output image.tar"),
+    ],
+)
+def test_without_an_engine_the_way_out_is_named(
+    tmp_path: Path, fields: dict[str, str] | None, command: str
+) -> None:
+    plugins = Plugins(
+        discover=False,
+        entries=[
+            BuilderEntry("bound", "", FakeBuilder),
+            BuilderEntry("free", "", FakeBuilder, needs_engine=False),
+        ],
+    )
+    spec = None if fields is None else ImageSpec(name="app", **fields)  # type: ignore[arg-type]
+    engine = _by_name(doctor(_settings(tmp_path), spec, plugins=plugins))["engine"]
+    assert str(engine.hint).endswith(f"; or build without an engine: {command}")
+    assert "DOCKER_HOST" in str(engine.hint), "what to do about the engine comes first"
+    assert "bound" not in str(engine.hint)
+
+
+def test_without_an_engine_and_a_builder_that_needs_none(tmp_path: Path) -> None:
+    engine = _by_name(doctor(_settings(tmp_path), plugins=_plugins(able=Readiness(ok=True))))["engine"]
+    assert str(engine.hint).endswith("or install a builder that needs no engine (the guide lists them)")
 
 
 def test_each_builder_says_whether_it_can_build_and_none_hides_another(tmp_path: Path) -> None:

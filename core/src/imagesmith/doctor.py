@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from imagesmith.builder import LocalEngine
 from imagesmith.errors import ImagesmithError
 from imagesmith.plugins import Blocked, Broken, Plugins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from imagesmith.builder import Builder
     from imagesmith.plugins import PluginRecord
     from imagesmith.settings import Settings
     from imagesmith.spec import ImageSpec
@@ -40,7 +42,7 @@ def doctor(
 
 
 def _checks(settings: Settings, spec: ImageSpec | None, plugins: Plugins) -> Iterator[Check]:
-    yield _engine(settings)
+    yield _engine(settings, spec, plugins)
     records = plugins.survey()
     if not records:
         from imagesmith.plugins import DEFAULT_BUILDER  # noqa: PLC0415
@@ -53,12 +55,15 @@ def _checks(settings: Settings, spec: ImageSpec | None, plugins: Plugins) -> Ite
         yield from _registry(spec, settings)
 
 
-def _engine(settings: Settings) -> Check:
+def _engine(settings: Settings, spec: ImageSpec | None, plugins: Plugins) -> Check:
     from imagesmith.engine import probe  # noqa: PLC0415
+    from imagesmith.without_engine import way_out  # noqa: PLC0415
 
     found = probe(settings.env)
     if found.problem is not None:
-        return Check("engine", "missing", found.problem, found.hint)
+        destination = LocalEngine(spec.name) if spec is not None and not spec.registry else None
+        way = way_out(plugins, lambda name: _made(plugins, name, settings), spec, destination)
+        return Check("engine", "missing", found.problem, f"{found.hint}; {way}" if found.hint else way)
     return Check("engine", "found", found.detail)
 
 
@@ -68,18 +73,22 @@ def _builder(record: PluginRecord, plugins: Plugins, settings: Settings) -> Chec
         return Check(name, "unknown", "blocked by IMAGESMITH_BLOCKED_BUILDERS")
     if isinstance(record, Broken):
         return Check(name, "missing", record.error.message, record.error.hint)
-    from imagesmith.pipeline import make_builder  # noqa: PLC0415
-    from imagesmith.runner import SubprocessRunner  # noqa: PLC0415
-
     origin = f"{record.distribution} {record.version}"
     try:
-        ready = make_builder(plugins, record.name, settings, SubprocessRunner()).ready()
+        ready = _made(plugins, record.name, settings).ready()
     except Exception as error:  # noqa: BLE001 - a stranger's code: it must not hide what else there is
         detail = f"{origin}: {type(error).__name__}: {error}"
         return Check(name, "missing", detail, f"tell the makers of {record.distribution}")
     if not ready.ok:
         return Check(name, "missing", ready.problem or f"{origin} cannot build on this machine", ready.hint)
     return Check(name, "found", "; ".join((origin, *ready.details)))
+
+
+def _made(plugins: Plugins, name: str, settings: Settings) -> Builder:
+    from imagesmith.pipeline import make_builder  # noqa: PLC0415
+    from imagesmith.runner import SubprocessRunner  # noqa: PLC0415
+
+    return make_builder(plugins, name, settings, SubprocessRunner())
 
 
 def _base(settings: Settings) -> Check:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from imagesmith.making import Job
 from imagesmith.places import Place, place_for
 from imagesmith.settings import Settings
 from imagesmith.spec import ImageSpec
+from imagesmith.without_engine import naming_a_way_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,7 +120,11 @@ def build(
     settings = settings or current_settings()
     plugins = plugins or _plugins(settings)
     chosen = _choose(spec, builder, settings, plugins)
-    with place_for(spec, settings, push=push, output=output) as place:
+    make = partial(_maker, plugins, settings)
+    with (
+        place_for(spec, settings, push=push, output=output) as place,
+        naming_a_way_out(spec, chosen.name, place.destination(), settings, plugins, make),
+    ):
         _check(spec, place, chosen, plugins)
         before = digests(spec)
         tag = tag_for(spec, before, settings)
@@ -173,6 +179,12 @@ def make_builder(plugins: Plugins, name: str, settings: Settings, runner: Runner
     )
 
 
+def _maker(plugins: Plugins, settings: Settings, name: str) -> Builder:
+    from imagesmith.runner import SubprocessRunner  # noqa: PLC0415
+
+    return make_builder(plugins, name, settings, SubprocessRunner())
+
+
 def _plugins(settings: Settings) -> Plugins:
     from imagesmith.plugins import Plugins  # noqa: PLC0415
 
@@ -181,20 +193,17 @@ def _plugins(settings: Settings) -> Plugins:
 
 def _choose(spec: ImageSpec, argument: str | None, settings: Settings, plugins: Plugins) -> Builder:
     from imagesmith.plugins import choose  # noqa: PLC0415
-    from imagesmith.runner import SubprocessRunner  # noqa: PLC0415
 
     name = choose(argument, spec.builder, settings.builder_env, settings.builder_project, plugins.names())
-    return make_builder(plugins, name, settings, SubprocessRunner())
+    return _maker(plugins, settings, name)
 
 
 def _check(spec: ImageSpec, place: Place, builder: Builder, plugins: Plugins) -> None:
     def others() -> Mapping[str, Mapping[Feature, Support]]:
-        from imagesmith.runner import SubprocessRunner  # noqa: PLC0415
-
         tables: dict[str, Mapping[Feature, Support]] = {}
         for name in plugins.names():
             with contextlib.suppress(ImagesmithError):
-                tables[name] = make_builder(plugins, name, Settings(), SubprocessRunner()).features
+                tables[name] = _maker(plugins, Settings(), name).features
         return tables
 
     features.check(spec, place.destination(), builder=builder.name, features=builder.features, others=others)
