@@ -92,7 +92,9 @@ def facts(engine: Engine, image: str, spec: ImageSpec) -> Facts:
     where = "; ".join(f"command -v {name} || echo" for name in PROGRAMS)
     found = engine.run(image, "-c", where, options=("--entrypoint", "sh")).splitlines()
     seen |= {f"where.{name}": place for name, place in zip(PROGRAMS, found, strict=True)}
-    seen["programs"] = engine.run(image, "-c", "hello; tool; umask", options=("--entrypoint", "sh"))
+    seen["programs"] = engine.run(
+        image, "-c", "hello 2> /dev/null; tool; umask", options=("--entrypoint", "sh")
+    )
     shell = ("--entrypoint", "sh"), ("-c", 'exec python - "$@"', "sh")
     cleared = ("--entrypoint", ""), ("python", "-")
     stranger = ("--user", "54321:0", "--entrypoint", "python"), ("-",)
@@ -115,8 +117,9 @@ def probe(engine: Engine, image: str, options: Iterable[str], start: Iterable[st
     source = (Path(__file__).parent / "probe.py").read_text()
     words = ("run", "--rm", "--interactive", *options, image, *start, "--tree", "--packages", *DISTRIBUTIONS)
     report: dict[str, Any] = json.loads(engine(*words, stdin=source))
-    commands = report["tree"].pop("environment")
-    report["commands"] = dict(entry.split("=", 1) for entry in commands[3].split("\0") if entry)
+    commands = report["tree"].pop("environment", None)  # what the last of the commands wrote
+    entries = commands[3].split("\0") if commands else ()
+    report["commands"] = dict(entry.split("=", 1) for entry in entries if entry)
     report["env"] = {key: value for key, value in report["env"].items() if key not in USUAL}
     report["commands"] = {key: value for key, value in report["commands"].items() if key not in USUAL}
     return report

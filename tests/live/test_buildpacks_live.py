@@ -17,6 +17,7 @@ from imagesmith import (
     BuildResult,
     FeatureUnsupported,
     ImageSpec,
+    Message,
     Phase,
 )
 from imagesmith.stores.registry import open_repository
@@ -67,6 +68,16 @@ def test_phases_are_steps(twice: Twice) -> None:
     places = [said.find(phase) for phase in ("analyzing", "detecting", "restoring", "building", "exporting")]
     assert -1 not in places
     assert places == sorted(places)
+
+
+def test_the_bill_of_materials_is_kept_and_named(own_cnb: Cnb, twice: Twice) -> None:
+    """Of the build that made the layers, and of the one that took them over."""
+    for told in (twice.cold_told, twice.warm_told):
+        (named,) = [each.text for each in told.events if isinstance(each, Message) and "SBOM" in each.text]
+        folder = Path(named.partition(": ")[2])
+        (file,) = folder.glob("launch/imagesmith-rig_python/venv/*.cdx.json")
+        parts = json.loads(file.read_text())["components"]
+        assert [f"{part['name']}=={part['version']}" for part in parts] == list(PACKAGES)
 
 
 def test_nothing_is_left_in_the_engine(twice: Twice, engine: Engine) -> None:
