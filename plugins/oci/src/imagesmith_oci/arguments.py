@@ -23,7 +23,8 @@ _INDEXES = {"--index-url", "-i", "--default-index", "--extra-index-url", "--inde
 _OF_NO_ACCOUNT = {
     "--quiet", "-q", "--verbose", "-v", "--disable-pip-version-check", "--no-input", "--no-compile",
     "--break-system-packages", "--no-cache-dir", "--no-cache", "--force-reinstall", "--reinstall",
-    "--no-warn-script-location", "--no-build", "--prefer-binary", "--ignore-installed", "-I", "--system-certs",
+    "--no-warn-script-location", "--no-build", "--prefer-binary", "--ignore-installed", "-I",
+    "--system-certs",
 }  # fmt: skip
 _OF_NO_ACCOUNT_WITH_VALUE = {
     "--root-user-action",

@@ -27,14 +27,11 @@ from imagesmith_oci.prefix import venv_contribution
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOT_YET = (Feature.APT_PACKAGES, Feature.COMMANDS, Feature.LOCAL_ENGINE)
-FEATURES: Mapping[Feature, Support] = MappingProxyType(
-    {feature: Support.NOT_YET if feature in NOT_YET else Support.FULL for feature in Feature}
-)
+FEATURES: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(Feature, Support.FULL))
 
 
 class OciBuilder:
-    """Writes layers and pushes them: nothing is installed, nothing of the image is run, no engine is asked."""
+    """Writes layers and pushes them: nothing is installed on this machine, and no engine is asked."""
 
     name = "oci"
     version = __version__
@@ -77,7 +74,7 @@ class OciBuilder:
         return BuildPlan(
             builder=self.name,
             request=request,
-            files={"layers.json": json.dumps(_told(request, options), indent=2, ensure_ascii=False) + "\n"},
+            files=_files(request, options),
             commands=_commands(request, options),
             contributed=_contribution(request),
             steps=tuple(_steps(request)),
@@ -93,6 +90,18 @@ class OciBuilder:
 
 def _contribution(request: BuildRequest) -> Contribution:
     return request.conda.contribution if request.conda is not None else venv_contribution()
+
+
+def _files(request: BuildRequest, options: Options) -> dict[str, str]:
+    files = {"layers.json": json.dumps(_told(request, options), indent=2, ensure_ascii=False) + "\n"}
+    if request.spec.apt_packages or request.spec.commands:
+        from imagesmith_oci.userns_steps import apt_steps, command_steps  # noqa: PLC0415
+
+        contributed = _contribution(request)
+        for step in (*apt_steps(request, Contribution(), {}), *command_steps(request, contributed)):
+            files[f"{step.id}.sh"] = step.script
+            files[f"{step.id}-run.sh"] = step.runner
+    return files
 
 
 def _told(request: BuildRequest, options: Options) -> dict[str, object]:
@@ -142,7 +151,7 @@ def _commands(request: BuildRequest, options: Options) -> tuple[Command, ...]:
 
 def _steps(request: BuildRequest) -> list[str]:
     spec, staged = request.spec, request.staged
-    steps = []
+    steps = [f"apt: {' '.join(sorted(set(spec.apt_packages)))}"] if spec.apt_packages else []
     if request.conda is not None:
         steps.append(f"conda files: {request.conda.PREFIX}")
     else:
@@ -152,4 +161,5 @@ def _steps(request: BuildRequest) -> list[str]:
         steps.append(f"packages: {count} requirement{'s' if count != 1 else ''}")
     if staged.has_runtime:
         steps.append("imagesmith's own modules")
-    return [*steps, f"files: {spec.workdir_or_default}"]
+    steps.append(f"files: {spec.workdir_or_default}")
+    return [*steps, *(f"command: {command}" for command in spec.commands)]

@@ -40,7 +40,7 @@ def write_files(tar: TarWriter, source: Path | None, workdir: str, owner: int, f
     for inner, entry in walk(source):
         target = f"{top}/{inner}" if top else inner
         if entry.is_symlink():
-            tar.link(_real(facts, target), os.readlink(entry.path))
+            tar.link(_real(facts, target), os.readlink(entry.path))  # noqa: PTH115 - bytes as they are
         elif entry.is_dir():
             if target in facts.links:
                 continue
@@ -55,7 +55,7 @@ def write_tree(tar: TarWriter, source: Path, top: str) -> None:
     for inner, entry in walk(source):
         target = f"{top}/{inner}"
         if entry.is_symlink():
-            tar.link(target, os.readlink(entry.path))
+            tar.link(target, os.readlink(entry.path))  # noqa: PTH115 - bytes as they are
         elif entry.is_dir():
             tar.folder(target)
         else:
@@ -135,7 +135,7 @@ def write_conda(tar: TarWriter, folder: Path, top: str, parts: tuple[CondaPart, 
         path = folder / inner
         target = f"{top}/{inner}"
         if path.is_symlink():
-            tar.link(target, os.readlink(path))
+            tar.link(target, str(path.readlink()))
             continue
         with path.open("rb") as stream:
             told = os.fstat(stream.fileno())
@@ -148,7 +148,7 @@ def digests(folder: Path, names: Iterable[str]) -> list[str]:
     for name in names:
         path = folder / name
         if path.is_symlink():
-            found.append(f"link:{os.readlink(path)}")
+            found.append(f"link:{path.readlink()}")
         else:
             with path.open("rb") as stream:
                 mode = "exec" if os.fstat(stream.fileno()).st_mode & 0o100 else "file"

@@ -81,27 +81,55 @@ class LayerCache:
 
     def make(self, key: str, fill: Callable[[TarWriter], None], below: tuple[str, ...] = ()) -> Layer:
         """Write the layer: ``fill`` puts entries into the archive. See ``TarWriter`` for ``below``."""
+
+        def write(sink: _Sink) -> None:
+            archive = TarWriter(sink.write, below)
+            fill(archive)
+            archive.close()
+
+        return self._written(key, write)
+
+    def pack(self, key: str, archive: Path | None) -> Layer:
+        """The layer of an archive that is written; None: remember by one of size 0 that there is none."""
+        if archive is None:
+            empty = Layer("", "", 0, "", self._file(key))
+            empty.path.parent.mkdir(parents=True, exist_ok=True)
+            empty.path.touch()
+            self._note_down(key, empty)
+            return empty
+
+        def write(sink: _Sink) -> None:
+            with archive.open("rb") as stream:
+                while data := stream.read(_CHUNK):
+                    sink.write(data)
+
+        return self._written(key, write)
+
+    def _written(self, key: str, write: Callable[[_Sink], None]) -> Layer:
         path = self._file(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _draft(path) as (draft, file):
             sink = _Sink(file.write, _compressor(self._compression))
-            archive = TarWriter(sink.write, below)
-            fill(archive)
-            archive.close()
+            write(sink)
             sink.close()
             file.flush()
-            told = {
-                "digest": f"sha256:{sink.packed.hexdigest()}",
-                "diff_id": f"sha256:{sink.plain.hexdigest()}",
-                "size": file.tell(),
-                "media_type": f"application/vnd.oci.image.layer.v1.tar+{self._compression}",
-            }
+            layer = Layer(
+                f"sha256:{sink.packed.hexdigest()}",
+                f"sha256:{sink.plain.hexdigest()}",
+                file.tell(),
+                f"application/vnd.oci.image.layer.v1.tar+{self._compression}",
+                path,
+            )
             draft.replace(path)
+        self._note_down(key, layer)
+        return layer
+
+    def _note_down(self, key: str, layer: Layer) -> None:
+        told = {name: getattr(layer, name) for name in ("digest", "diff_id", "size", "media_type")}
         note = self._note(key)
         with _draft(note) as (draft, file):
             file.write(json.dumps(told).encode() + b"\n")
             draft.replace(note)
-        return Layer(**told, path=path)  # type: ignore[arg-type]
 
     def _file(self, key: str) -> Path:
         return self._folder / self._by / f"{key}.tar.{'zst' if self._compression == 'zstd' else 'gz'}"

@@ -103,11 +103,12 @@ class Packages:
 
     # files
 
-    def want(self, package: Package) -> None:
-        """Begin to fetch it, if that is still to be done."""
-        if package not in self._files:
-            self._pool = self._pool or ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
-            self._files[package] = self._pool.submit(self._file, package)
+    def want(self, *packages: Package) -> None:
+        """Begin to fetch them, where that is still to be done."""
+        for package in packages:
+            if package not in self._files:
+                self._pool = self._pool or ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+                self._files[package] = self._pool.submit(self._file, package)
 
     def fill(self, prefix: Prefix, group: tuple[Package, ...]) -> Callable[[TarWriter], None]:
         """What writes the files of these packages into a layer; they must have been wanted."""

@@ -74,7 +74,9 @@ def skeleton(python: Python) -> tuple[dict[str, str], dict[str, str]]:
     top = VENV.lstrip("/")
     home = python.executable.rpartition("/")[0] or "/"
     files = {
-        f"{top}/pyvenv.cfg": f"home = {home}\ninclude-system-site-packages = true\nversion = {python.version}\n"
+        f"{top}/pyvenv.cfg": (
+            f"home = {home}\ninclude-system-site-packages = true\nversion = {python.version}\n"
+        )
     }
     if python.extra_site:
         # a base whose python is a virtual environment itself: its packages stay importable

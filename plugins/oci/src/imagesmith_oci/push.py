@@ -1,43 +1,32 @@
-"""Where the layers go: a registry, a layout, the local engine. Base layers need not come through here."""
+"""Layers on their way to a registry or a layout. Base layers need not come through this machine."""
 
 from __future__ import annotations
 
 import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from imagesmith.stores.layout import LayoutStore
     from imagesmith.stores.registry import RegistryStore
+    from imagesmith_oci.base import Base, BaseLayer
     from imagesmith_oci.layers import Layer
 
-__all__ = ["Known", "Pusher", "oci_descriptor"]
+__all__ = ["Known", "Pusher"]
 
 THREADS = 4
-_OWN_TYPE = "application/vnd.oci.image.layer.v1.tar"
-_TYPES = {
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{_OWN_TYPE}+gzip",
-    "application/vnd.docker.image.rootfs.diff.tar": _OWN_TYPE,
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{_OWN_TYPE}+zstd",
-}
 _ASK_FIRST = 1_000_000
 """bytes; before a larger blob is sent the registry is asked whether it has it"""
 
 
-def oci_descriptor(descriptor: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer of the base, by its OCI type: Docker's own types do not belong in an OCI manifest."""
-    media_type = str(descriptor.get("mediaType", ""))
-    return {**descriptor, "mediaType": _TYPES.get(media_type, media_type)}
-
-
 class Known:
-    """Which blobs stand in a repository, as far as this machine remembers."""
+    """Which layers stand in a place, as far as this machine remembers."""
 
-    def __init__(self, folder: Path, repository: str) -> None:
-        self._file = folder / hashlib.sha256(repository.encode()).hexdigest()[:32]
+    def __init__(self, folder: Path, place: str) -> None:
+        self._file = folder / hashlib.sha256(place.encode()).hexdigest()[:32]
         self._digests: set[str] | None = None
 
     def __contains__(self, digest: str) -> bool:
@@ -65,22 +54,20 @@ class Known:
 
 
 class Pusher:
-    """Sends blobs in a few threads; what they raise is raised by ``finish``."""
+    """Sends layers in a few threads; what they raise is raised by ``finish``."""
 
-    def __init__(
-        self, target: RegistryStore | LayoutStore, source: RegistryStore | None, known: Known | None
-    ) -> None:
+    def __init__(self, target: RegistryStore | LayoutStore, base: Base, known: Known | None) -> None:
         self._target = target
-        self._source = source
+        self._base = base
         self._known = known
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="push")
         self._running: list[Future[str]] = []
 
-    def base(self, descriptors: Sequence[Mapping[str, Any]]) -> None:
+    def base(self, layers: Sequence[BaseLayer]) -> None:
         """The layers of the base."""
-        for descriptor in descriptors:
-            if self._known is None or descriptor["digest"] not in self._known:
-                self._running.append(self._pool.submit(self._carry, descriptor))
+        for layer in layers:
+            if self._known is None or layer.digest not in self._known:
+                self._running.append(self._pool.submit(self._carry, layer))
 
     def layer(self, layer: Layer) -> bool:
         """A layer of ours. False when it is there already."""
@@ -103,13 +90,9 @@ class Pusher:
         """Send no more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _carry(self, descriptor: Mapping[str, Any]) -> str:
-        from imagesmith.stores.transfer import carry_blob  # noqa: PLC0415 - seldom needed
-
-        if self._source is None:
-            raise ValueError("the base is in no registry")
-        carry_blob(self._source, self._target, descriptor)
-        return str(descriptor["digest"])
+    def _carry(self, layer: BaseLayer) -> str:
+        self._base.carry(layer, self._target)
+        return layer.digest
 
     def _send(self, layer: Layer) -> str:
         asked = layer.size >= _ASK_FIRST and self._target.has_blob(layer.digest)

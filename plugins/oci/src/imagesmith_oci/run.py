@@ -1,19 +1,18 @@
-"""One build: base, packages, layers, and where they go."""
+"""One build: base, apt, packages, files, commands, and where it all goes."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from imagesmith import (
-    BaseImageError,
+    BuilderNotReady,
     BuildFailed,
     BuildPlan,
     Built,
@@ -21,45 +20,32 @@ from imagesmith import (
     Environment,
     ImagesmithError,
     LayoutFolder,
+    LocalEngine,
     RegistryRepository,
     Reporter,
     StepDone,
     StepLog,
     StepStarted,
-    final_user,
 )
-from imagesmith.stores import StoredImage
-from imagesmith_oci import content
-from imagesmith_oci.base import facts_of, layers_of
-from imagesmith_oci.basefacts import Facts, place, user_id
-from imagesmith_oci.groups import group, room
+from imagesmith.stores import LayerFiles, StoredImage
+from imagesmith_oci.base import Base, BaseLayer, Origins
 from imagesmith_oci.layers import Layer, LayerCache, key_of
-from imagesmith_oci.packages import Packages, identity
-from imagesmith_oci.prefix import RUNTIME, VENV, Prefix, Python, skeleton
-from imagesmith_oci.push import Known, Pusher, oci_descriptor
+from imagesmith_oci.packages import Packages
+from imagesmith_oci.push import Known, Pusher
+from imagesmith_oci.wanted import Job, Wanted, python_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from imagesmith.stores.layout import LayoutStore
     from imagesmith.stores.registry import RegistryStore
     from imagesmith_oci.options import Options
-    from imagesmith_oci.tarball import TarWriter
+    from imagesmith_oci.userns import Step
 
 __all__ = ["Run"]
 
 NAME = "oci"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_OTHERS = 8
-"""layers that are no packages, at most"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A layer that is wanted: its name for people, its key, and what writes it."""
-
-    name: str
-    key: str
-    fill: Callable[[TarWriter], None]
-    below: tuple[str, ...] = ()
 
 
 class Run:
@@ -75,10 +61,11 @@ class Run:
         self._layers = LayerCache(self._cache / "layers", options.compression)
 
     def build(self) -> Built:
-        """All layers stand in the destination afterwards.
+        """All layers stand in the destination afterwards, or are told to the core as files.
 
         Raises:
-            BuildFailed: a package cannot be had, or is damaged.
+            BuildFailed: a package cannot be had or is damaged, or a step fails.
+            BuilderNotReady: this host does not let apt and commands be run.
             BaseImageError: the base cannot carry what was asked for.
             StoreError: a registry, an index or a folder does not do its part.
         """
@@ -86,75 +73,56 @@ class Run:
 
         with contextlib.ExitStack() as stack:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagesmith-oci-")))
-            source = stack.enter_context(self._source())
-            facts = facts_of(self._request.base, source, self._cache)
+            base = stack.enter_context(Base(self._request, self._environment.env, self._cache))
             target = stack.enter_context(self._target())
-            for anew in (False, True):
-                try:
-                    return self._build(scratch, source, target, facts, anew=anew)
-                except VanishedError as error:
-                    if anew:
-                        raise BuildFailed(
-                            f"a package vanished after it was resolved: {error}",
-                            builder=NAME,
-                            step="packages",
-                            hint="the index names a file that it does not have: tell who keeps it",
-                        ) from error
-        raise AssertionError("unreachable")
+            try:
+                return self._build(scratch, base, target, anew=False)
+            except VanishedError:  # what was resolved before may be gone by now
+                pass
+            try:
+                return self._build(scratch, base, target, anew=True)
+            except VanishedError as error:
+                raise BuildFailed(
+                    f"a package vanished after it was resolved: {error}",
+                    builder=NAME,
+                    step="packages",
+                    hint="the index names a file that it does not have: tell who keeps it",
+                ) from error
 
     def _build(
-        self,
-        scratch: Path,
-        source: RegistryStore,
-        target: RegistryStore | LayoutStore,
-        facts: Facts,
-        *,
-        anew: bool,
+        self, scratch: Path, base: Base, target: RegistryStore | LayoutStore | None, *, anew: bool
     ) -> Built:
-        known = None
-        if isinstance(self._request.destination, RegistryRepository):
-            known = Known(self._cache / "pushed", self._request.destination.repository)
-            if self._request.ask_again:
-                known.forget()
-        base = layers_of(self._request.base)
+        self._check_host()
+        known = self._known()
         with contextlib.ExitStack() as stack:
-            pusher = Pusher(target, source, known)
-            stack.callback(pusher.close)
-            pusher.base(base)
-            python, contributed = self._python(facts)
-            with self._step("packages", "packages: resolve", when=self._wants_packages) as say:
+            apt = self._apt(scratch, base)
+            facts = base.facts(apt)
+            python, contributed = python_of(self._request, facts, self._plan.contributed)
+            wants = self._request.staged.has_requirements
+            with self._step("packages", "packages: resolve", when=wants) as say:
                 packages = Packages(
                     self._environment, self._request, self._options, contributed, scratch, say
                 )
                 stack.callback(packages.close)
-                jobs = self._jobs(packages, facts, python, len(base), anew=anew)
-            made = self._made(jobs, pusher)
-            pusher.finish()
-        return Built(self._request.destination, "", contributed, self._image(base, made))
+                below = len(base.layers) + (1 if apt else 0)
+                jobs = Wanted(self._request, facts, python, below).jobs(packages, anew=anew)
+            pusher = None
+            if target is not None:
+                pusher = Pusher(target, base, known)
+                stack.callback(pusher.close)
+                pusher.base(base.layers)
+            made = [*self._sent(apt, pusher), *self._made(jobs, pusher)]
+            made += self._sent(self._commands(scratch, base, made, jobs[-1], contributed), pusher)
+            if pusher is not None:
+                pusher.finish()
+        files = self._engine_files(base, made, known) if target is None else None
+        return Built(self._request.destination, "", contributed, self._image(base.layers, made, files))
 
-    # what there is
-
-    @contextlib.contextmanager
-    def _source(self) -> Iterator[RegistryStore]:
-        """The repository of the base."""
-        from imagesmith.stores.reference import parse  # noqa: PLC0415
-        from imagesmith.stores.registry import open_repository  # noqa: PLC0415
-
-        base = self._request.base
-        if not layers_of(base):
-            raise BaseImageError(
-                f"the base image {base.reference} is in no registry",
-                hint="its layers are read from a registry: push it to one, and name it there",
-            )
-        spec_base = self._request.spec.base_image
-        own = getattr(spec_base, "registry_config", None)
-        config = own or self._request.spec.registry_config
-        name = parse(base.reference).repository_reference
-        with open_repository(name, self._environment.env, config, mirrored=True) as store:
-            yield store
+    # where it goes
 
     @contextlib.contextmanager
-    def _target(self) -> Iterator[RegistryStore | LayoutStore]:
+    def _target(self) -> Iterator[RegistryStore | LayoutStore | None]:
+        """None: the local engine, which the core gives the layers together with the image."""
         match self._request.destination:
             case RegistryRepository(repository):
                 from imagesmith.stores.registry import open_repository  # noqa: PLC0415
@@ -166,136 +134,56 @@ class Run:
                 from imagesmith.stores.layout import LayoutStore  # noqa: PLC0415
 
                 yield LayoutStore(path)
+            case LocalEngine():
+                yield None
+
+    def _known(self) -> Known | None:
+        match self._request.destination:
+            case RegistryRepository(repository):
+                place = repository
+            case LocalEngine():
+                place = f"engine {self._environment.env.get('DOCKER_HOST', '')}"
             case _:
-                raise BuildFailed(
-                    "the local engine is no destination yet",
-                    builder=NAME,
-                    hint="set registry= in the spec, or write a layout (--output)",
-                )
+                return None
+        known = Known(self._cache / "pushed", place)
+        if self._request.ask_again:
+            known.forget()
+        return known
 
-    @property
-    def _wants_packages(self) -> bool:
-        return self._request.staged.has_requirements
+    def _engine_files(self, base: Base, made: Sequence[Layer], known: Known | None) -> LayerFiles:
+        """The layers for an engine: those it lacks, and a way to the others."""
+        origins = Origins(self._cache / "origins")
+        for each in base.layers:
+            origins.note(each)
+        for layer in made:
+            told = (layer.digest, layer.diff_id, layer.size, layer.media_type)
+            origins.note(BaseLayer(*told, file=str(layer.path)))
+        ours = {layer.digest: layer.path for layer in made}
+        lower = {layer.digest: layer for layer in base.layers}
+        new = {digest: path for digest, path in ours.items() if known is None or digest not in known}
+        request, env, cache = self._request, self._environment.env, self._cache
 
-    def _python(self, facts: Facts) -> tuple[Python | None, Contribution]:
-        """The image's python, and what the configuration needs for it."""
-        request, wanted = self._request, self._request.spec.python_version
-        if request.conda is not None:
-            version = request.conda.python or wanted or ""
-            return Python(f"{request.conda.PREFIX}/bin/python", version), request.conda.contribution
-        python = facts.python
-        if python is None:
-            if wanted is None and not self._wants_packages:
-                return None, Contribution()
-            raise BaseImageError(
-                f"the base image {request.base.reference} has no python3",
-                hint="choose a base that has one, or name a conda package: its python comes with it",
-            )
-        have, want = python.version.split("."), (wanted or "").split(".")
-        if wanted and have[: len(want)] != want:
-            raise BaseImageError(
-                f"the base image {request.base.reference} carries python {python.version}, "
-                f"the spec asks for {wanted}",
-                hint="choose a base that has it, or name a conda package: its python comes with it",
-            )
-        return python, self._plan.contributed
+        def get(descriptor: Mapping[str, object]) -> Path:
+            digest = str(descriptor["digest"])
+            if digest in ours:
+                return ours[digest]
+            with Base(request, env, cache) as again:
+                return again.download(lower[digest])
 
-    # what is wanted
-
-    def _jobs(
-        self, packages: Packages, facts: Facts, python: Python | None, base: int, *, anew: bool
-    ) -> list[_Job]:
-        jobs = list(self._conda())
-        if self._request.conda is None and python is not None:
-            jobs.append(self._skeleton(python))
-        if self._wants_packages and python is not None:
-            jobs += self._packages(packages, facts, python, room(base, len(jobs) + _OTHERS), anew=anew)
-        return [*jobs, *self._files(facts)]
-
-    def _conda(self) -> Iterator[_Job]:
-        tree = self._request.conda
-        if tree is None or tree.folder is None:
-            return
-        folder, top = tree.folder, tree.PREFIX.lstrip("/")
-        parts = content.conda_parts(tree)
-        few = room(len(layers_of(self._request.base)), _OTHERS) // 2
-        for some in group({part: part.size for part in parts}, few):
-            names = [part.name for part in some if part.name]
-            digests = [content.digests(folder, part.files) if not part.name else [] for part in some]
-            key = key_of("conda", top, [part.identity for part in some], digests)
-
-            def fill(tar: TarWriter, some: tuple[content.CondaPart, ...] = some) -> None:
-                content.write_conda(tar, folder, top, some)
-
-            yield _Job(f"conda: {_listed(names)}", key, fill, content.ways(top))
-
-    def _skeleton(self, python: Python) -> _Job:
-        files, links = skeleton(python)
-
-        def fill(tar: TarWriter) -> None:
-            for path, text in files.items():
-                tar.data(path, text.encode())
-            for path, target in links.items():
-                tar.link(path, target)
-
-        return _Job(
-            f"python {python.version}: {VENV}", key_of("venv", files, links), fill, content.ways(VENV)
-        )
-
-    def _packages(
-        self, packages: Packages, facts: Facts, python: Python, most: int, *, anew: bool
-    ) -> Iterator[_Job]:
-        if facts.libc is None:
-            raise BaseImageError(
-                f"the base image {self._request.base.reference} has no C library that wheels know",
-                hint="choose a base with glibc or musl, or another builder",
-            )
-        lock = packages.lock(python.version, facts.libc, anew=anew)
-        root = self._request.conda.PREFIX if self._request.conda else VENV
-        prefix = Prefix(root, python.minor)
-        for some in group({package: package.size for package in lock.packages}, most):
-            names = [f"{package.name} {package.version}" for package in some]
-            key = key_of("wheels", prefix.root, prefix.minor, [identity(package) for package in some])
-            if self._layers.get(key) is None:
-                for package in some:
-                    packages.want(package)
-            yield _Job(f"packages: {_listed(names)}", key, packages.fill(prefix, some), content.ways(root))
-
-    def _files(self, facts: Facts) -> Iterator[_Job]:
-        staged = self._request.staged
-        if staged.has_runtime and staged.folder is not None:
-            runtime = staged.folder / "runtime"
-            names = [inner for inner, entry in content.walk(runtime) if entry.is_file(follow_symlinks=False)]
-            key = key_of("runtime", dict(zip(names, content.digests(runtime, names), strict=True)))
-
-            def own(tar: TarWriter) -> None:
-                content.write_tree(tar, runtime, RUNTIME.lstrip("/"))
-
-            yield _Job("imagesmith's own modules", key, own, content.ways(RUNTIME))
-        workdir = self._request.spec.workdir_or_default
-        user = final_user(self._request)
-        owner = user_id(facts, user)
-        if owner is None:
-            raise BaseImageError(
-                f"the base image {self._request.base.reference} has no user {user.partition(':')[0]!r}",
-                hint="name a user that it has, or a number",
-            )
-        source = staged.folder / "source" if staged.has_source and staged.folder is not None else None
-        digests = {name: value for name, value in staged.digests.items() if name.startswith("source/")}
-        ways = [sorted(facts.links.items()), sorted(facts.folders.items())]
-
-        def files(tar: TarWriter) -> None:
-            content.write_files(tar, source, workdir, owner, facts)
-
-        key = key_of("files", workdir, owner, digests, ways)
-        yield _Job(f"files: {workdir}", key, files, content.ways(place(facts, workdir)))
+        for digest in new:
+            if known is not None:
+                known.add(digest)
+        return LayerFiles(new, get)
 
     # what is made
 
-    def _made(self, jobs: list[_Job], pusher: Pusher) -> list[Layer]:
+    def _made(self, jobs: Sequence[Job], pusher: Pusher | None) -> list[Layer]:
         """Every layer, from the cache or new; each is sent as soon as it is there."""
         made = []
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="layer") as pool:
+            for job in jobs:
+                if job.want is not None and self._layers.get(job.key) is None:
+                    job.want()
             running = [pool.submit(self._layer, job, pusher) for job in jobs]
             try:
                 for number, (job, future) in enumerate(zip(jobs, running, strict=True)):
@@ -308,7 +196,7 @@ class Run:
                 raise
         return made
 
-    def _layer(self, job: _Job, pusher: Pusher) -> tuple[Layer, str]:
+    def _layer(self, job: Job, pusher: Pusher | None) -> tuple[Layer, str]:
         try:
             known = self._layers.get(job.key)
             layer = known or self._layers.make(job.key, job.fill, job.below)
@@ -318,22 +206,100 @@ class Run:
                 builder=NAME,
                 hint="make room there, or set IMAGESMITH_CACHE_DIR to a folder on another file system",
             ) from error
-        sent = pusher.layer(layer)
-        how = f"{'known' if known else 'written'}, {'sent' if sent else 'there'}"
+        sent = pusher is not None and pusher.layer(layer)
+        how = f"{'known' if known else 'written'}{', sent' if sent else ''}"
         return layer, f"{layer.digest} {layer.size / 1e6:.1f} MB: {how}"
 
-    def _image(self, base: list[Mapping[str, Any]], made: list[Layer]) -> StoredImage:
-        config = self._request.base.config
-        rootfs: Any = config.get("rootfs")
-        below = list(rootfs.get("diff_ids", ())) if isinstance(rootfs, Mapping) else []
+    def _sent(self, layer: Layer | None, pusher: Pusher | None) -> list[Layer]:
+        if layer is None:
+            return []
+        if pusher is not None:
+            pusher.layer(layer)
+        return [layer]
+
+    # what is run
+
+    def _check_host(self) -> None:
+        spec = self._request.spec
+        if not spec.apt_packages and not spec.commands:
+            return
+        from imagesmith_oci.userns import available  # noqa: PLC0415 - few specs need it
+
+        found = available(self._environment, self._request.platform)
+        if not found.ok:
+            raise BuilderNotReady(
+                f"apt_packages and commands cannot be run on this machine: {found.problem}",
+                builder=NAME,
+                hint=found.hint,
+            )
+
+    def _apt(self, scratch: Path, base: Base) -> Layer | None:
+        if not self._request.spec.apt_packages:
+            return None
+        from imagesmith_oci.userns import apt_steps  # noqa: PLC0415
+
+        steps = apt_steps(self._request, Contribution(), self._environment.env)
+        return self._captured("apt", scratch, base, (), None, steps)
+
+    def _commands(
+        self, scratch: Path, base: Base, made: Sequence[Layer], last: Job, contributed: Contribution
+    ) -> Layer | None:
+        if not self._request.spec.commands:
+            return None
+        from imagesmith_oci.userns import command_steps  # noqa: PLC0415
+
+        passing = made[-1] if last.passing else None
+        steps = command_steps(self._request, contributed)
+        return self._captured("commands", scratch, base, made, passing, steps)
+
+    def _captured(
+        self,
+        name: str,
+        scratch: Path,
+        base: Base,
+        made: Sequence[Layer],
+        passing: Layer | None,
+        steps: Sequence[Step],
+    ) -> Layer | None:
+        """What steps change over the layers below, as a layer; None where they change nothing."""
+        from imagesmith_oci import userns  # noqa: PLC0415
+
+        diff_ids = [*(each.diff_id for each in base.layers), *(layer.diff_id for layer in made)]
+        key = key_of(name, diff_ids, self._request.platform, userns.key_of(steps))
+        if known := self._layers.get(key):
+            for step in steps:
+                self._report(StepStarted(step.id, step.name))
+                self._report(StepDone(step.id, cached=True))
+            return known if known.size else None
+        lowers = [userns.Lower(each.diff_id, functools.partial(base.open, each)) for each in base.layers]
+        lowers += [
+            userns.Lower(layer.diff_id, functools.partial(_opened, layer), keep=layer is not passing)
+            for layer in made
+        ]
+        # no folder may lie below itself, and the uppermost of equal layers says all that the others say
+        lowers = list({lower.diff_id: lower for lower in reversed(lowers)}.values())[::-1]
+        into = scratch / f"{name}.tar"
+        into.unlink(missing_ok=True)
+        found = userns.run_steps(
+            self._environment, self._request.platform, lowers, steps, self._report, into=into
+        )
+        layer = self._layers.pack(key, into if found.entries else None)
+        into.unlink(missing_ok=True)
+        return layer if layer.size else None
+
+    def _image(
+        self, base: Sequence[BaseLayer], made: Sequence[Layer], files: LayerFiles | None
+    ) -> StoredImage:
+        config: Mapping[str, Any] = self._request.base.config
         parts = {key: config[key] for key in ("os", "architecture", "variant") if config.get(key)}
-        layers = [*map(oci_descriptor, base), *(layer.descriptor for layer in made)]
-        diff_ids = [*below, *(layer.diff_id for layer in made)]
+        diff_ids = [*(layer.diff_id for layer in base), *(layer.diff_id for layer in made)]
+        layers = [*(layer.descriptor for layer in base), *(layer.descriptor for layer in made)]
         return StoredImage(
             "",
             {**parts, "rootfs": {"type": "layers", "diff_ids": diff_ids}},
             {"schemaVersion": 2, "mediaType": _MANIFEST, "layers": layers},
             _MANIFEST,
+            files=files,
         )
 
     @contextlib.contextmanager
@@ -353,5 +319,5 @@ class Run:
         self._report(StepDone(step, time.monotonic() - started))
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def _opened(layer: Layer) -> contextlib.closing[BinaryIO]:
+    return contextlib.closing(layer.path.open("rb"))

@@ -88,7 +88,7 @@ class Workbench:
                 "and not for the image",
                 builder=NAME,
                 step="packages",
-                hint="choose a version with a wheel, build the wheel and name its file, or use another builder",
+                hint="choose a version with a wheel, name a wheel that you built, or use another builder",
             )
         return found[0]
 

@@ -1,4 +1,4 @@
-"""Archives whose bytes depend on what is put in, and on nothing else: no clock, no umask, no Python version."""
+"""Archives whose bytes depend on what is put in only: on no clock, no umask, no version of Python."""
 
 from __future__ import annotations
 
