@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from imagesmith import (
 )
 from imagesmith.conformance.samples import SECRET
 from imagesmith.plugins import Plugins
+from imagesmith.stores.local import connect
 
 replace = dataclasses.replace
 
@@ -404,17 +406,26 @@ patched("does not hear force", "publish", "publish.force", patches=[(pipeline, "
 
 
 @contextlib.contextmanager
-def unlocked(*arguments: object) -> Iterator[None]:
-    yield
+def unlocked(*arguments: object, **options: object) -> Iterator[bool]:
+    yield True
 
 
-def once(real: Any) -> Any:
-    return unlocked
+@contextlib.contextmanager
+def locked_here(*arguments: object, **options: object) -> Iterator[bool]:
+    """Among the threads of this process only."""
+    with ONE:
+        yield True
 
 
-import imagesmith.lock as lock_module  # noqa: E402
-
-patched("locks nothing", "publish", "publish.once", patches=[(lock_module, "locked", once)])
+ONE = threading.Lock()
+patched(
+    "locks nothing", "publish", "publish.once", "publish.processes",
+    patches=[(pipeline, "locked", lambda real: unlocked)],
+)  # fmt: skip
+patched(
+    "locks out threads, not processes", "processes", "publish.processes",
+    patches=[(pipeline, "locked", lambda real: locked_here)],
+)  # fmt: skip
 
 
 def early(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
@@ -436,7 +447,19 @@ def littering(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
     return built
 
 
+def crowding(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
+    """Leave a container, which removes itself once it was seen."""
+    built, base = self.inner.build(plan, report), plan.request.base.pinned
+    with contextlib.closing(connect(self.environment.env)) as client:
+        client.pull(base)
+        config = client.create_host_config(auto_remove=True)
+        made = client.create_container(base, ["sleep", "30"], entrypoint=[], host_config=config)
+        client.start(made["Id"])
+    return built
+
+
 told("publishes early", "publish", "publish.last", build=early)
+told("leaves a container", "container", "publish.clean", build=crowding)
 told("leaves another name", "publish", "publish.clean", build=littering)
 
 # Registries

@@ -103,9 +103,12 @@ class Engine:
         """The ids of all images, nameless ones too."""
         return {image["Id"] for image in self._client.images(all=True)}
 
-    def containers(self) -> set[str]:
-        """The ids of all containers."""
-        return {container["Id"] for container in self._client.containers(all=True)}
+    def containers(self) -> dict[str, str]:
+        """Id -> name and image of all containers, those that ended too."""
+        return {
+            each["Id"]: f"{', '.join(each.get('Names') or ())} ({each['Image']})"
+            for each in self._client.containers(all=True)
+        }
 
     def pull(self, reference: str) -> None:
         """Fetch an image from its registry."""
