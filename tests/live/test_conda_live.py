@@ -264,6 +264,25 @@ def test_through_a_buildkit_into_a_registry(
     assert engine.run(result.reference, "greet") == "greet 1.0\n"
 
 
+def test_the_same_again_has_the_same_digest(
+    make: Build, engine: Engine, rig: Rig, variables: dict[str, str]
+) -> None:
+    """The docker builder without a cache, and with a time for all files."""
+    spec = ImageSpec(
+        name="conda-again",
+        registry=f"{rig.registry}/conda-live",
+        base_image=rig.images.debian,
+        conda_packages=["greet"],
+        python_version=MINOR,
+        packages=["six"],
+        commands=["python -c 'import greet, six, json'"],
+        builder_options={"no_cache": True, "source_date_epoch": 1700000000},
+    )
+    first, second = (make(spec, builder="docker", variables=variables, force=True) for _ in range(2))
+    assert first.digest == second.digest
+    assert engine.run(second.reference, "greet") == "greet 1.0\n"
+
+
 def test_what_cannot_be_solved_or_asked_builds_nothing(
     make: Build, engine: Engine, variables: dict[str, str], builder: str
 ) -> None:

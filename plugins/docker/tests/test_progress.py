@@ -137,3 +137,28 @@ def test_a_step_whose_cached_layers_are_fetched_stays_cached() -> None:
     (done,) = [event for event in events if isinstance(event, StepDone)]
     assert done.cached
     assert done.seconds is None
+
+
+def test_what_is_sent_is_told_where_it_takes_its_time() -> None:
+    name = "[context imagesmith-conda] load from client"
+
+    def sent(seconds: int, **more: Any) -> dict[str, Any]:
+        part = {"id": "transferring", "vertex": "a", "started": BEGAN, "current": 5}
+        return {**part, "timestamp": f"2026-01-01T00:00:0{seconds}.5Z", **more}
+
+    _, quick = follow(
+        {"vertexes": [vertex("a", name)], "statuses": [sent(1)]},
+        {"vertexes": [vertex("a", name, completed=ENDED)], "statuses": [sent(5, completed=ENDED)]},
+        indent=None,
+    )
+    assert quick == []
+    _, slow = follow(
+        {"vertexes": [vertex("a", name)], "statuses": [sent(2)]},
+        {"statuses": [sent(3)]},
+        {"vertexes": [vertex("a", name, completed=ENDED)]},
+        indent=None,
+    )
+    assert slow == [
+        StepStarted("1", "conda files, sent to the builder"),
+        StepDone("1", 1.623456, cached=False),
+    ]

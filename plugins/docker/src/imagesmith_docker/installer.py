@@ -110,7 +110,7 @@ def installer(request: BuildRequest) -> Installer:
     lines += [
         f"uv={MOUNT}/tools/uv",
         'if "$uv" --version >/dev/null 2>&1 &&',
-        f'  settings=$("$python" -I {MOUNT}/{SETTINGS} {shlex.join(settings)})',
+        f'  settings=$("$python" -IB {MOUNT}/{SETTINGS} {shlex.join(settings)})',
         "then",
         *(f"  {line}" for line in _uv(request, arguments.options)),
         "else",

@@ -25,7 +25,14 @@ __all__ = ["Progress"]
 
 TAIL = 30
 _QUIET = ("[internal] ", "[context ", "importing cache", "resolving provenance")
-"""Steps of the engine's own, of which people hear only when one fails."""
+"""Steps of the engine's own, of which people hear only when one fails or takes its time."""
+_SLOW = 1.0
+"""seconds"""
+_SENT = {
+    "[context imagesmith-conda]": "conda files, sent to the builder",
+    "[context imagesmith-tools]": "uv, sent to the builder",
+    "[internal] load build context": "files, sent to the builder",
+}
 _BASE = re.compile(r"\[[^\]]*\] FROM |docker-image://")
 
 
@@ -93,6 +100,11 @@ class Progress:
     def _status(self, status: Mapping[str, object]) -> None:
         for vertex in _objects(status, "vertexes"):
             self._vertex(vertex)
+        for part in _objects(status, "statuses"):
+            known = self._vertices.get(str(part.get("vertex")))
+            elapsed = _seconds({**part, "completed": part.get("timestamp")})
+            if known is not None and not known.ended and elapsed is not None and elapsed > _SLOW:
+                self._start(known)
         for log in _objects(status, "logs"):
             if (known := self._vertices.get(str(log.get("vertex")))) is not None:
                 self._log(known, base64.b64decode(str(log.get("data") or "")).decode(errors="replace"))
@@ -102,11 +114,9 @@ class Progress:
         vertex = self._vertices.get(digest)
         if vertex is None:
             known = next((step for step in self._steps if step.key in name), None)
-            shown = "base image" if _BASE.match(name) else self._redactor.redact(name)
-            vertex = self._vertices[digest] = _Vertex("", shown, known)
-        if not vertex.number and told.get("started") and not name.startswith(_QUIET):
-            vertex.number = str(sum(1 for each in self._vertices.values() if each.number) + 1)
-            self._report(StepStarted(vertex.number, vertex.known.name if vertex.known else vertex.name))
+            vertex = self._vertices[digest] = _Vertex("", self._shown(name), known)
+        if told.get("started") and not name.startswith(_QUIET):
+            self._start(vertex)
         vertex.cached = vertex.cached or bool(told.get("cached"))
         if not told.get("completed") or vertex.ended:
             return
@@ -116,10 +126,8 @@ class Progress:
         self._log(vertex, "\n" if vertex.rest else "")
         if error:
             self._failed, self.error = vertex, error
-        if not vertex.number:
-            return
-        if error or not name.startswith(_QUIET):
-            vertex.ended = True
+        vertex.ended = True
+        if vertex.number:
             self._report(
                 StepDone(
                     vertex.number,
@@ -128,6 +136,16 @@ class Progress:
                     error=error.partition("\n")[0][:200] or None,
                 )
             )
+
+    def _shown(self, name: str) -> str:
+        sent = next((shown for start, shown in _SENT.items() if name.startswith(start)), None)
+        return sent or ("base image" if _BASE.match(name) else self._redactor.redact(name))
+
+    def _start(self, vertex: _Vertex) -> None:
+        """Report that it began, once."""
+        if not vertex.number:
+            vertex.number = str(sum(1 for each in self._vertices.values() if each.number) + 1)
+            self._report(StepStarted(vertex.number, vertex.known.name if vertex.known else vertex.name))
 
     def _log(self, vertex: _Vertex, text: str) -> None:
         *lines, vertex.rest = (vertex.rest + text).split("\n")
