@@ -8,12 +8,13 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from imagesmith import BuilderNotReady, Built, EngineError, engine
+from imagesmith import Built, EngineError, LayoutFolder, engine
+from imagesmith.stores import LayerFiles
 from imagesmith_buildpacks.render import command_scripts
 from imagesmith_buildpacks.steps import Step, derive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
     from imagesmith import Contribution
     from imagesmith.stores import StoredImage
@@ -23,49 +24,52 @@ if TYPE_CHECKING:
 __all__ = ["assemble", "put_together"]
 
 
-def assemble(site: Site, made: str, layer: Written, found: Contribution) -> Built:
-    """Put the layer on the image ``made`` (a digest there, or an id in the engine), and run the commands.
+def assemble(site: Site, made: StoredImage, layer: Written, found: Contribution) -> Built:
+    """Put the layer on the image, and run the commands.
+
+    ``made`` stands in the registry or the engine under its digest, or its new layers are files.
 
     Raises:
         BuildFailed: a command failed.
-        StoreError: engine or registry did not do their part.
+        StoreError: engine, registry or folder did not do their part.
     """
-    there = site.repository
-    if there is None:
-        return put_together(site, site.local_name, layer, found)
-    if not site.request.spec.commands:
-        return _in_registry(site, made, layer, found)
-    image = f"{there.repository}@{made}"
-    site.present(image)
-    try:
-        return put_together(site, image, layer, found)
-    finally:
-        site.docker.forget(image)
+    there, commands = site.request.destination, bool(site.request.spec.commands)
+    if isinstance(there, LayoutFolder):
+        return Built(there, "", found, image=_in_layout(site, there.path, made, layer))
+    if made.files is not None:
+        whole = _with_layer(made, layer)
+        if not commands:
+            return Built(there, "", found, image=whole)
+        return _commands(site, _loaded(site, whole), None, found)
+    if site.repository is None:
+        return _commands(site, made.digest, layer, found)
+    if commands:
+        image = f"{site.repository.repository}@{made.digest}"
+        site.present(image)
+        try:
+            return _commands(site, image, layer, found)
+        finally:
+            site.docker.forget(image)
+    from imagesmith.stores.registry import open_repository  # noqa: PLC0415 - for this destination only
+
+    config = site.request.spec.registry_config
+    with open_repository(site.repository.repository, site.env, config) as store:
+        store.put_blob(layer.path, layer.digest)
+    return Built(there, "", found, image=_with_layer(made, layer))
 
 
 def put_together(site: Site, image: str, layer: Written, found: Contribution) -> Built:
-    """The same on an image that the engine has, by way of the engine. Raises as ``assemble``."""
-    digest, there = _in_engine(site, image, layer, found), site.repository
-    if there is None:
-        return Built(site.request.destination, digest, found)
-    try:
-        with contextlib.closing(engine.local_store(site.env)) as store:
-            digest = engine.push(store, site.local_name, there, site.facts(there.repository), site.cache)
-    finally:
-        site.docker.forget(site.local_name)
-    return Built(there, digest, found)
+    """The same on any image that the engine has, by way of the engine. Raises as ``assemble``."""
+    return _commands(site, image, layer, found)
 
 
-def _in_engine(site: Site, image: str, layer: Written, found: Contribution) -> str:
-    """Through a container of the image. Returns the id."""
+def _commands(site: Site, image: str, layer: Written | None, found: Contribution) -> Built:
+    """Unpack the layer in a container of the image, run the commands there, and leave what comes of it."""
     texts = command_scripts(site.request, found)
     steps = [
         Step(f"command: {command}", f"{number:03d}.sh", "command.sh")
         for number, command in enumerate(site.request.spec.commands)
     ]
-    plain = site.folder / "source.tar"
-    with gzip.open(layer.path) as packed, plain.open("wb") as file:
-        shutil.copyfileobj(packed, file)
     derive(
         site.docker,
         image,
@@ -74,45 +78,76 @@ def _in_engine(site: Site, image: str, layer: Written, found: Contribution) -> s
         texts,
         site.report,
         site.redactor,
-        archives=[plain],
+        archives=[_unpacked(site, layer)] if layer else [],
         network=site.options.network,
         platform=site.request.platform,
         prefix="command-",
     )
-    with contextlib.closing(engine.local_store(site.env)) as store:
-        known = store.read(site.local_name, site.request.platform)
-    if known is None:
-        raise EngineError(f"the engine does not know the image it made: {site.local_name}")
-    return known.digest
-
-
-def _in_registry(site: Site, made: str, layer: Written, found: Contribution) -> Built:
-    """The layer as a blob, and a manifest and a configuration that name it; no layer moves otherwise."""
-    from imagesmith.stores.registry import open_repository  # noqa: PLC0415 - for this destination only
-
     there = site.repository
-    assert there is not None  # noqa: S101 - asked for registries only
-    with open_repository(there.repository, site.env, site.request.spec.registry_config) as store:
-        image = store.read(made, site.request.platform)
-        if image is None or image.manifest is None:
-            raise BuilderNotReady(
-                f"the lifecycle pushed no {there.repository}@{made}", builder="buildpacks", hint="see the log"
-            )
-        store.put_blob(layer.path, layer.digest)
-    return Built(there, "", found, image=_with_layer(image, image.manifest, layer))
+    with contextlib.closing(engine.local_store(site.env)) as store:
+        if there is None:
+            known = store.read(site.local_name, site.request.platform)
+            if known is None:
+                raise EngineError(f"the engine does not know the image it made: {site.local_name}")
+            return Built(site.request.destination, known.digest, found)
+        try:
+            digest = engine.push(store, site.local_name, there, site.facts(there.repository), site.cache)
+        finally:
+            site.docker.forget(site.local_name)
+    return Built(there, digest, found)
 
 
-def _with_layer(image: StoredImage, manifest: Mapping[str, Any], layer: Written) -> StoredImage:
+def _unpacked(site: Site, layer: Written) -> Path:
+    plain = site.folder / "source.tar"
+    with gzip.open(layer.path) as packed, plain.open("wb") as file:
+        shutil.copyfileobj(packed, file)
+    return plain
+
+
+def _loaded(site: Site, image: StoredImage) -> str:
+    """The id of an image whose layers are files, once the engine has it."""
+    with contextlib.closing(engine.local_store(site.env)) as store:
+        digest = store.write_config(image, image.config).digest
+    site.docker.tag(digest, site.local_name)  # else the engine could forget it before it is used
+    return site.local_name
+
+
+def _in_layout(site: Site, folder: Path, made: StoredImage, layer: Written) -> StoredImage:
+    """The layers in a layout of the user's, the base's own too."""
+    from imagesmith.stores.layout import LayoutStore  # noqa: PLC0415 - for this destination only
+    from imagesmith.stores.reference import parse  # noqa: PLC0415
+    from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+    from imagesmith.stores.transfer import carry_blob  # noqa: PLC0415
+
+    whole, target = _with_layer(made, layer), LayoutStore(folder)
+    assert whole.files is not None  # noqa: S101 - such images alone are made for layouts
+    new, config = whole.files.new, site.request.spec.registry_config
+    repository = parse(site.request.base.reference).repository_reference
+    layers: Any = whole.manifest["layers"] if whole.manifest else ()
+    with open_repository(repository, site.env, config, mirrored=True) as source:
+        for each in layers:
+            digest = str(each["digest"])
+            if digest in new:
+                target.put_blob(new[digest], digest)
+            else:
+                carry_blob(source, target, each)
+    return replace(whole, files=None)
+
+
+def _with_layer(image: StoredImage, layer: Written) -> StoredImage:
     """The image with one layer more; not written, for the core makes its configuration."""
     kind = "docker.image.rootfs.diff.tar.gzip" if "docker" in image.media_type else ""
     media_type = f"application/vnd.{kind or 'oci.image.layer.v1.tar+gzip'}"
     descriptor = {"mediaType": media_type, "digest": layer.digest, "size": layer.size}
     rootfs: Any = image.config["rootfs"]
     more = {**rootfs, "diff_ids": [*rootfs["diff_ids"], layer.diff_id]}
+    manifest: Any = image.manifest
+    files = image.files
     return replace(
         image,
         digest="",
         size=0,
         config={**image.config, "rootfs": more},
         manifest={**manifest, "layers": [*manifest["layers"], descriptor]},
+        files=LayerFiles({**files.new, layer.digest: layer.path}, files.get) if files else None,
     )

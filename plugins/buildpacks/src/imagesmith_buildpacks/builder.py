@@ -13,6 +13,7 @@ from imagesmith import (
     Environment,
     Feature,
     ImageSpec,
+    LayoutFolder,
     Readiness,
     Reporter,
     Support,
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
 
     from imagesmith.rebasing import RebaseRequest
 
-_FULL = [feature for feature in Feature if feature not in (Feature.OCI_LAYOUT, Feature.MULTI_PLATFORM)]
+_FULL = [feature for feature in Feature if feature is not Feature.MULTI_PLATFORM]
 FEATURES: Mapping[Feature, Support] = MappingProxyType(
     {
         **dict.fromkeys(_FULL, Support.FULL),
         Feature.MULTI_PLATFORM: Support.NOT_YET,
-        Feature.OCI_LAYOUT: Support.IMPOSSIBLE,
     }
 )
 
@@ -71,6 +71,8 @@ class BuildpacksBuilder:
         _, wrong = pip_arguments(request.spec.pip_extra_args)
         if wrong:
             reasons["pip_extra_args"] = wrong
+        if isinstance(request.destination, LayoutFolder):
+            reasons |= _beyond_layouts(request)
         for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
             if target.startswith((f"{render.LAYERS}/", f"{render.APP}/")):
                 reasons[f"pip_secret_mounts[{number}]"] = (
@@ -116,3 +118,14 @@ class BuildpacksBuilder:
 
     def _options(self, request: BuildRequest) -> tuple[Options, dict[str, str]]:
         return parse(request.spec.builder_options, request.options)
+
+
+def _beyond_layouts(request: BuildRequest) -> dict[str, str]:
+    """What is done in the engine, from which a layout cannot be filled."""
+    why = "not yet with --output: it is done in the engine; set registry= instead"
+    found = {name: why for name in ("apt_packages", "commands") if getattr(request.spec, name)}
+    if request.conda is not None:
+        found["conda_packages" if request.spec.conda_packages else "python_version"] = why
+    if request.base.local or labels.stands_on_buildpacks(request.base):
+        found["base_image"] = f"{request.base.reference}: {why}"
+    return found

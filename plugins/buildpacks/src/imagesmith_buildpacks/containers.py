@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import tarfile
 import tempfile
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from imagesmith_buildpacks.archive import unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from docker import APIClient
 
@@ -78,6 +80,20 @@ class Container:
                 file.write(chunk)
             file.seek(0)
             return unpacked(file)
+
+    def copy(self, path: str, target: Path) -> None:
+        """Copy the content of a folder, of any size, into ``target``, which is made where it lacks."""
+        top = path.rstrip("/").rpartition("/")[2] + "/"
+        with _speaking(f"copy {path} out of a container"), tempfile.TemporaryFile() as file:
+            chunks, _ = self.client.get_archive(self.id, path)
+            for chunk in chunks:
+                file.write(chunk)
+            file.seek(0)
+            with tarfile.open(fileobj=file) as archive:
+                for entry in archive:
+                    if entry.isfile() and entry.name.startswith(top):
+                        entry.name = entry.name.removeprefix(top)
+                        archive.extract(entry, target, filter="data")
 
     def commit(self, name: str, changes: Sequence[str] = ()) -> str:
         """An image of its files, under this name (``name:tag``). Returns the image's id."""

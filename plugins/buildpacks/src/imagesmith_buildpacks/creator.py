@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from imagesmith import BuilderNotReady, ImagesmithError
-from imagesmith_buildpacks import record
-from imagesmith_buildpacks.archive import Owner, add_folder, add_text, add_tree
+from imagesmith_buildpacks import exchange, record
+from imagesmith_buildpacks.archive import Owner, add_folder, add_text, add_tree, of_texts
 from imagesmith_buildpacks.containers import Volume
 from imagesmith_buildpacks.extra_buildpacks import FINISH, own
 from imagesmith_buildpacks.failures import explain
@@ -50,6 +50,8 @@ class Inputs:
     """of the lifecycle itself, its logins among them"""
     volumes: tuple[Volume, ...] = ()
     network: str | None = None
+    exchange: Mapping[str, bytes] | None = None
+    """files of the folder through which images are exchanged, by path in it; unset: there is none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Made:
     """What a creator left."""
 
     digest: str
-    """of the manifest; in the local engine the image id"""
+    """of the manifest; empty where it stands in no registry"""
     record: record.Record
     sbom: Mapping[str, bytes]
     """path below ``sbom/`` -> document"""
@@ -71,8 +73,11 @@ def create(
     inputs: Inputs,
     report: Reporter,
     redactor: Redactor,
+    exported: Path | None = None,
 ) -> Made:
     """Run it to its end. ``image`` is the builder image, or one derived from it.
+
+    ``exported``: a folder for the image that it leaves in the one of exchange.
 
     Raises:
         UnknownLayer: it has to be run without an earlier image.
@@ -94,6 +99,10 @@ def create(
     ) as container:
         container.put(_platform(inputs, info))
         container.put(_app(inputs, info))
+        if inputs.exchange is not None:
+            top = exchange.FOLDER.strip("/")
+            texts = {f"{top}/{path}": data for path, data in inputs.exchange.items()}
+            container.put(of_texts(texts, Owner(info.uid, info.gid)))
         progress = Progress(report, redactor, "buildpacks: start", prefix="creator-")
         container.start()
         code = container.follow(progress.line)
@@ -105,6 +114,8 @@ def create(
         kept = container.fetch(f"{LAYERS}/{own(FINISH).place.partition('/')[0]}/{record.RECORD}") or {}
         group = container.fetch(f"{LAYERS}/group.toml") or {}
         sbom = container.fetch(f"{LAYERS}/sbom") or {}
+        if exported is not None:
+            container.copy(f"{exchange.FOLDER}/{exchange.place(run.image)}", exported)
     digest = _digest(told.get("report.toml", b""))
     try:
         known = record.read(kept, group.get("group.toml", b""), LAYERS)
@@ -131,7 +142,7 @@ def _wants_no_previous(progress: Progress) -> bool:
 
 def _digest(report: bytes) -> str:
     image = tomllib.loads(report.decode(errors="replace")).get("image", {})
-    return str(image.get("digest") or image.get("image-id") or "")
+    return str(image.get("digest") or "")
 
 
 def _platform(inputs: Inputs, info: BuilderInfo) -> bytes:

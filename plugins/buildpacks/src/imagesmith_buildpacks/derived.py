@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagesmith import Message, RegistryRepository, conda_check, engine, scripts
+from imagesmith import LocalEngine, Message, RegistryRepository, conda_check, engine, scripts
 from imagesmith_buildpacks.archive import add_folder, add_tree, of_texts
 from imagesmith_buildpacks.extra_buildpacks import PACKAGES, own
 from imagesmith_buildpacks.render import LAYERS, apt_script, contributed
@@ -63,7 +63,7 @@ def prepare(site: Site, info: BuilderInfo) -> Ground:
     base, to_registry = request.base, site.repository is not None
     made = recipe(site)
     if not made and not (base.local and to_registry):
-        if not to_registry:
+        if isinstance(request.destination, LocalEngine):
             site.present(base.pinned)
             with site.docker.container(base.pinned, ["/bin/true"]):
                 pass  # engines unpack an image for its first container, and lifecycles ask for no other one

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from imagesmith import engine
-
 if TYPE_CHECKING:
     from imagesmith import BaseImage
+    from imagesmith.stores import StoredImage
     from imagesmith_buildpacks.site import Site
 
 __all__ = ["LABEL", "METADATA", "labels_of", "own_label", "stands_on_buildpacks"]
@@ -39,19 +37,9 @@ def own_label(site: Site) -> dict[str, str]:
     return {LABEL: json.dumps(told, sort_keys=True, separators=(",", ":"))}
 
 
-def labels_of(site: Site, digest: str) -> dict[str, str]:
-    """Of the image that a lifecycle left."""
-    there = site.repository
-    if there is not None:
-        from imagesmith.stores.registry import open_repository  # noqa: PLC0415
-
-        with open_repository(there.repository, site.env, site.request.spec.registry_config) as store:
-            image = store.read(digest, site.request.platform)
-    else:
-        with contextlib.closing(engine.local_store(site.env)) as local:
-            image = local.read(site.local_name, site.request.platform)
-    inner = image.config.get("config") if image is not None else None
+def labels_of(image: StoredImage) -> dict[str, str]:
+    """What a lifecycle left on an image for later ones."""
+    inner = image.config.get("config")
     labels = inner.get("Labels") if isinstance(inner, Mapping) else None
     found = labels if isinstance(labels, Mapping) else {}
-    kept = {key: str(value) for key, value in found.items() if str(key).startswith(METADATA)}
-    return kept | own_label(site)
+    return {key: str(value) for key, value in found.items() if str(key).startswith(METADATA)}

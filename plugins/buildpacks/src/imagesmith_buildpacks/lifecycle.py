@@ -12,27 +12,28 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from imagesmith import BuilderNotReady, Contribution, Message, stated_python
+from imagesmith import BuilderNotReady, Contribution, LayoutFolder, Message, engine, stated_python
 from imagesmith.base import base_environment
 from imagesmith.configuration import search_path
-from imagesmith_buildpacks import creator, families, launch_env, render
+from imagesmith_buildpacks import creator, exchange, families, launch_env, render
 from imagesmith_buildpacks.auth import registry_auth
 from imagesmith_buildpacks.containers import Volume
 from imagesmith_buildpacks.extra_buildpacks import FINISH, PACKAGES, from_folders, own
-from imagesmith_buildpacks.labels import labels_of
+from imagesmith_buildpacks.labels import labels_of, own_label
 from imagesmith_buildpacks.pip_environment import PIP_CONF
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from imagesmith import RegistryFacts
+    from imagesmith.stores import StoredImage
     from imagesmith_buildpacks.builder_info import BuilderInfo
     from imagesmith_buildpacks.derived import Ground
     from imagesmith_buildpacks.extra_buildpacks import Lent
     from imagesmith_buildpacks.families import Family
     from imagesmith_buildpacks.site import Site
 
-__all__ = ["Layers", "build_layers", "certificates", "lifecycle_environment"]
+__all__ = ["Layers", "build_layers", "certificates", "left", "lifecycle_environment"]
 
 CERTIFICATES = "/platform/imagesmith/certificates"
 _SYSTEM_CERTIFICATES = "/etc/ssl/certs"
@@ -42,8 +43,8 @@ _SYSTEM_CERTIFICATES = "/etc/ssl/certs"
 class Layers:
     """What buildpacks made."""
 
-    digest: str
-    """of the image that a lifecycle left: of its manifest, or its id in the engine"""
+    image: StoredImage
+    """what a lifecycle left: in the registry, in the engine, or as files"""
     contributed: Contribution
     python: str | None
     """version of the one that comes first on PATH; None where it is the base's, which does not say"""
@@ -58,24 +59,63 @@ def build_layers(site: Site, info: BuilderInfo, family: Family, ground: Ground) 
     facts = _registries(site, ground)
     run = _creator(site, ground, facts)
     inputs = _inputs(site, info, family, ground, facts)
+    exported = site.folder / "exported" if run.exchange else None
+
+    def create(run: render.Creator) -> creator.Made:
+        told = (site.report, site.redactor, exported)
+        return creator.create(site.docker, ground.builder, info, run, inputs, *told)
+
     with _cache_of(site):
         try:
-            made = creator.create(site.docker, ground.builder, info, run, inputs, site.report, site.redactor)
+            made = create(run)
         except creator.UnknownLayer:
-            without = replace(run, previous=_nowhere(run.image))
-            made = creator.create(
-                site.docker, ground.builder, info, without, inputs, site.report, site.redactor
-            )
+            try:
+                made = create(replace(run, previous=_nowhere(run.image)))
+            except creator.UnknownLayer as again:
+                raise again.error from None
+    image = left(site, made.digest, exported)
     _keep_sbom(site, made)
     found = _contribution(site, info, made)
     stated = stated_python(site.request.base)
     own = None if site.request.conda is not None else made.record.python(found.path)
     version = own or found.env.get("PYTHON_VERSION") or stated
-    labels = labels_of(site, made.digest)
+    labels = labels_of(image) | own_label(site)
     env = dict(found.env)
     if version and version != stated:
         env["PYTHON_VERSION"] = version
-    return Layers(made.digest, Contribution(found.path, env, labels), version)
+    return Layers(image, Contribution(found.path, env, labels), version)
+
+
+def left(site: Site, digest: str, exported: Path | None = None) -> StoredImage:
+    """The image that a lifecycle left. Raises BuilderNotReady where there is none."""
+    there, platform = site.repository, site.request.platform
+    if exported is not None:
+        return exchange.new_image(exported, lambda descriptor: _base_layer(site, descriptor))
+    if there is not None:
+        from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+
+        with open_repository(there.repository, site.env, site.request.spec.registry_config) as store:
+            found = store.read(digest, platform)
+    else:
+        with contextlib.closing(engine.local_store(site.env)) as local:
+            found = local.read(digest or site.local_name, platform)
+    if found is None:
+        raise BuilderNotReady("the lifecycle left no image", builder="buildpacks", hint="see the log")
+    return found
+
+
+def _base_layer(site: Site, descriptor: Mapping[str, object]) -> Path:
+    """A layer of the base, for an engine that lacks it. Raises RegistryError."""
+    from imagesmith.stores.reference import parse  # noqa: PLC0415
+    from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+    from imagesmith.stores.transfer import download_blob  # noqa: PLC0415
+
+    digest, config = str(descriptor["digest"]), site.request.spec.registry_config
+    path = site.folder / digest.partition(":")[2]
+    repository = parse(site.request.base.reference).repository_reference
+    with open_repository(repository, site.env, config, mirrored=True) as store:
+        download_blob(store, digest, path)
+    return path
 
 
 def _keep_sbom(site: Site, made: creator.Made) -> None:
@@ -123,6 +163,11 @@ def _creator(site: Site, ground: Ground, facts: tuple[RegistryFacts, ...]) -> re
         return render.Creator(
             there.reference, ground.used, cache_image=site.options.cache_image, insecure=insecure
         )
+    if site.exchanges:
+        cache = site.options.cache_image
+        return render.Creator(
+            exchange.IMAGE, ground.used, cache_image=cache, exchange=exchange.FOLDER, insecure=insecure
+        )
     repository = site.local_name.rpartition(":")[0]
     previous = next(iter(site.docker.named(repository)), None)
     return render.Creator(
@@ -142,7 +187,8 @@ def _nowhere(image: str) -> str:
 
 def lifecycle_environment(site: Site, facts: tuple[RegistryFacts, ...]) -> dict[str, str]:
     """Logins, proxies and certificates, of the lifecycle alone; buildpacks see the proxies of it."""
-    env = {"CNB_REGISTRY_AUTH": registry_auth(facts)}
+    env = {"CNB_EXPERIMENTAL_MODE": "quiet"} if site.exchanges else {}
+    env |= {"CNB_REGISTRY_AUTH": registry_auth(facts)}
     env |= {name: value for name, value in site.env.items() if name.lower().endswith("_proxy") and value}
     if any(each.ca for each in facts):
         env["SSL_CERT_DIR"] = f"{CERTIFICATES}:{_SYSTEM_CERTIFICATES}"
@@ -198,7 +244,7 @@ def _inputs(
     secrets |= certificates(facts)
     lent, groups = _buildpacks(site, info, family)
     volumes = [] if options.cache_image else [Volume("/cache", _volume(site, "build"))]
-    if site.repository is None:
+    if site.repository is None and not site.exchanges:
         volumes.append(Volume("/launch-cache", _volume(site, "launch")))
         volumes.append(Volume("/var/run/docker.sock", site.socket(), bind=True))
     return creator.Inputs(
@@ -215,6 +261,7 @@ def _inputs(
         env=lifecycle_environment(site, facts),
         volumes=tuple(volumes),
         network=site.network(*(each.host for each in facts)),
+        exchange=exchange.sparse(request.base) if site.exchanges else None,
     )
 
 
@@ -226,6 +273,8 @@ def _volume(site: Site, use: str) -> str:
 def _key(site: Site) -> str:
     there = site.repository
     name = there.repository if there else site.local_name.rpartition(":")[0]
+    if isinstance(site.request.destination, LayoutFolder):
+        name = site.request.spec.name
     told = [name, site.request.platform, site.options.builder]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 

@@ -32,7 +32,7 @@ from imagesmith_buildpacks.derived import rebased
 from imagesmith_buildpacks.failures import explain
 from imagesmith_buildpacks.images import engine_auth, find_builder
 from imagesmith_buildpacks.labels import LABEL, METADATA, labels_of
-from imagesmith_buildpacks.lifecycle import certificates, lifecycle_environment
+from imagesmith_buildpacks.lifecycle import certificates, left, lifecycle_environment
 from imagesmith_buildpacks.options import Options, parse
 from imagesmith_buildpacks.progress import Progress
 from imagesmith_buildpacks.site import Site
@@ -81,8 +81,8 @@ def rebase(environment: Environment, request: RebaseRequest, report: Reporter) -
             login = engine_auth(name, site.env, request.registry_config)
             site.docker.pull(name, request.platform, login)
         digest = _run(site, request, info, derived=bool(told.get("apt")))
-        labels = {key: value for key, value in labels_of(site, digest).items() if key != LABEL}
-    return Built(request.destination, digest, Contribution(labels=labels))
+        image = left(site, digest)
+    return Built(request.destination, digest, Contribution(labels=labels_of(image)))
 
 
 def _told(request: RebaseRequest) -> Mapping[str, object]:

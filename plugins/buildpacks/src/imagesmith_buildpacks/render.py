@@ -110,6 +110,8 @@ class Creator:
     image: str
     run_image: str
     daemon: bool = False
+    exchange: str | None = None
+    """the folder through which images are exchanged; unset: it reads and writes where they stand"""
     cache_image: str | None = None
     previous: str | None = None
     insecure: tuple[str, ...] = ()
@@ -123,6 +125,7 @@ class Creator:
         words += ["-previous-image", self.previous] if self.previous else []
         words += [word for host in self.insecure for word in ("-insecure-registry", host)]
         words += ["-daemon", "-launch-cache", "/launch-cache"] if self.daemon else []
+        words += ["-layout", "-layout-dir", self.exchange] if self.exchange else []
         return (*words, self.image)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from imagesmith_buildpacks.lifecycle import build_layers
 from imagesmith_buildpacks.site import Site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from imagesmith import BuildRequest, ImageSpec
     from imagesmith_buildpacks.options import Options
 
@@ -49,17 +52,14 @@ class Run:
         request = self.plan.request
         if request.staged.folder is None:
             raise ValueError("this plan was made for showing: its files are only listed")
-        with (
-            tempfile.TemporaryDirectory(prefix="buildpacks-", dir=request.staged.folder.parent) as name,
-            contextlib.closing(connect(self.environment.env)) as client,
-        ):
+        with contextlib.closing(connect(self.environment.env)) as client, _folder(request) as folder:
             site = Site(
                 request,
                 self.options,
                 Engine(client),
                 self.environment.env,
                 self.environment.cache_dir,
-                Path(name),
+                folder,
                 self.report,
                 Redactor(_redactions(request)),
             )
@@ -90,7 +90,19 @@ class Run:
         made = build_layers(site, info, family, ground)
         check_python(site, made.python, family)
         layer = source_layer.write(request, site.folder / "source.tar.gz", uid)
-        return assemble(site, made.digest, layer, made.contributed)
+        return assemble(site, made.image, layer, made.contributed)
+
+
+@contextlib.contextmanager
+def _folder(request: BuildRequest) -> Iterator[Path]:
+    """Beside the staged files, and gone with them: the core still needs the layers in it."""
+    assert request.staged.folder is not None  # noqa: S101 - asked before
+    folder = Path(tempfile.mkdtemp(prefix="buildpacks-", dir=request.staged.folder.parent))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _redactions(request: BuildRequest) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imagesmith import BuildRequest, LocalEngine, RegistryRepository, Reporter, engine
+from imagesmith_buildpacks.exchange import can_exchange
 from imagesmith_buildpacks.images import present
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ class Site:
         """Where the image is pushed; None where it stays in the engine."""
         there = self.request.destination
         return there if isinstance(there, RegistryRepository) else None
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether images go to and fro in a folder: the run image is one of a registry as it stands, and
+        nothing is pushed."""
+        request = self.request
+        bare = not request.spec.apt_packages and request.conda is None
+        return self.repository is None and bare and can_exchange(request.base)
 
     @property
     def local_name(self) -> str:
