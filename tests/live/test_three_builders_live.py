@@ -19,6 +19,7 @@ FIRST = "envd"
 CASES = (
     ("rich", "docker"),
     ("rich", "buildpacks"),
+    ("rich", "oci"),
     ("plain", "docker"),
     ("plain", "buildpacks"),
     ("plain", "oci"),
