@@ -3,8 +3,9 @@
     make rig && python bench/conda_large.py [megabytes] [registry]
 
 Dummy packages of random bytes (1000 files for each 200 MB) and a stand-in python are solved and laid out
-from a channel made here, twice: with nothing known, and with full caches. They go to the rig's engine, or (with a registry) to the builder in use and from there to that registry: ``BUILDX_BUILDER`` and
-what else the environment says of builders counts. Needs ``zstd``, and room for four times the size.
+from a channel made here, twice: with nothing known, and with full caches. They go to the rig's engine, or
+(with a registry) to the builder in use and from there to that registry: ``BUILDX_BUILDER`` and what else the
+environment says of builders counts. Needs ``zstd``, and room for four times the size.
 
 "on disk" is what the cache of packages and the files laid out for the build take together, each inode
 counted once. Files that were copied would count twice.

@@ -27,7 +27,7 @@ from imagesmith.runner import SubprocessRunner
 from imagesmith.stores.registry import RegistryStore, open_repository
 from imagesmith_docker.builder import DockerBuilder
 from tests.live.conftest import Build, Engine, script
-from tests.live.index import wheel
+from tests.live.index import private_index, wheel
 from tests.live.test_docker_live import anew, farm
 from tests.rig.buildkit import binary, configuration
 from tests.rig.state import Buildkit, Rig, answers, uses_public_images
@@ -404,3 +404,64 @@ def test_an_index_that_nobody_serves(make: Build, extra: list[str]) -> None:
     with pytest.raises(BuildFailed) as caught:
         make(spec)
     assert "check the index, the mirror or the proxy" in (caught.value.hint or ""), str(caught.value)
+
+
+def test_words_for_the_steps(make: Build, engine: Engine) -> None:
+    spec = ImageSpec(
+        name="worded",
+        python_version="3.11",
+        commands=[
+            "grep 10.9.8.7 /etc/hosts > told",
+            "ulimit -n >> told",
+            "df -k /dev/shm | tail -n 1 >> told",
+        ],
+        builder_options={
+            "add_host": "index.internal:10.9.8.7",
+            "ulimit": ["nofile=777:777"],
+            "shm_size": "96m",
+        },
+    )
+    told = engine.run(make(spec).reference, "cat", "told").splitlines()
+    assert told[0].split() == ["10.9.8.7", "index.internal"]
+    assert told[1] == "777"
+    assert told[2].split()[1] == str(96 * 1024)
+
+
+def test_a_context_of_the_docker_client(make: Build, rig: Rig, tmp_path: Path) -> None:
+    if rig.docker_host_classic is None:
+        pytest.skip("this machine has no second engine")
+    env = {**os.environ, "DOCKER_CONFIG": str(tmp_path)}
+    argv = ["docker", "context", "create", "elsewhere", "--docker", f"host={rig.docker_host_classic}"]
+    subprocess.run(argv, env=env, check=True, capture_output=True)
+    spec = ImageSpec(name=f"in-context-{RUN}", python_version="3.11")
+    variables = {"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "elsewhere", "DOCKER_HOST": ""}
+    result = make(spec, variables=variables)
+    elsewhere = Engine(rig.docker_host_classic)
+    assert elsewhere.tags(spec.name) == {result.reference}
+    elsewhere("rmi", "--force", result.reference)
+
+
+def test_secrets_are_in_no_exported_cache_and_in_no_attestation(
+    make: Build, engine: Engine, rig: Rig, remote: dict[str, str], tmp_path: Path
+) -> None:
+    secret = f"hunter2{RUN}"
+    token = script(tmp_path, "token", f"file-{secret}\n")
+    to = f"type=local,dest={tmp_path}/cache,mode=max,compression=uncompressed,force-compression=true"
+    with private_index("privatepkg", f"me:{secret}") as host:
+        spec = ImageSpec(
+            name="noted",
+            python_version="3.11",
+            registry=f"{rig.registry}/docker-{RUN}",
+            packages=["privatepkg"],
+            pip_index=f"http://me:{secret}@{host}/simple",
+            pip_secret_mounts=[(token, "/run/deep/er/token")],
+            build_env={"RUN": RUN},
+            builder_options={"provenance": "max"},
+        )
+        result = make(spec, variables={**remote, "IMAGESMITH_DOCKER_CACHE_TO": to})
+    assert engine.run(result.reference, "python", "-c", "import privatepkg; print('ok')") == "ok\n"
+    with open_repository(result.reference.rpartition(":")[0], {}) as store:
+        assert secret not in json.dumps(attested(store, result.reference))
+    blobs = [file.read_bytes() for file in (tmp_path / "cache" / "blobs").rglob("*") if file.is_file()]
+    assert any(b"privatepkg" in blob for blob in blobs), "the layers are there"
+    assert not [blob for blob in blobs if secret.encode() in blob]

@@ -54,7 +54,7 @@ class Engine:
         if argv[2] == "version":
             return Completed(0, ("github.com/docker/buildx v0.13.1",), 0.0)
         if argv[2] == "inspect":
-            return Completed(0, tuple(INSPECT), 0.0)
+            return Completed(0, (*INSPECT, "Platforms: linux/amd64*"), 0.0)
         output = argv[argv.index("--output") + 1]
         error = self.plain if output == "type=cacheonly" else self.whole
         if error:
@@ -186,3 +186,13 @@ def test_a_wrong_date_of_the_machine_is_said(tmp_path: Path) -> None:
     plan = builder.plan(staged_request(tmp_path, ImageSpec()))
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH: expected whole seconds"):
         builder.build(plan, lambda event: None)
+
+
+def test_a_platform_that_the_builder_cannot_run_is_refused(tmp_path: Path) -> None:
+    engine = Engine()
+    builder = DockerBuilder(Environment(engine, {}, tmp_path / "cache"))
+    plan = builder.plan(staged_request(tmp_path, ImageSpec(), platform="linux/arm64"))
+    with pytest.raises(BuilderNotReady, match="cannot run linux/arm64, only linux/amd64") as caught:
+        builder.build(plan, lambda event: None)
+    assert "qemu-user-static" in (caught.value.hint or "")
+    assert [call[2] for call in engine.calls] == ["inspect"], "before any work"
