@@ -336,7 +336,7 @@ class ChoosesBase(Protocol):
         Args:
             spec: one without ``base_image`` and ``cuda``.
             configured: what the machine's settings name.
-            ask: whether engine and network may be asked; for showing a plan they may not.
+            ask: whether engine and network may be asked; for showing a plan they may not, and words will do.
 
         Raises:
             ImagesmithError: it cannot be told.

@@ -22,7 +22,7 @@ from imagesmith import (
 )
 from imagesmith.testing import RecordingRunner
 from imagesmith_buildpacks.builder import BuildpacksBuilder
-from imagesmith_buildpacks.options import Options
+from imagesmith_buildpacks.options import DEFAULT_BUILDER, Options
 from imagesmith_buildpacks.render import Creator, command_scripts, platform_environment, run_toml
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -152,7 +152,7 @@ def test_refusals(spec: ImageSpec, staged: Any, config: dict[str, Any], field: s
 def test_which_base_an_unset_one_stands_for() -> None:
     spec = ImageSpec()
     told = ImageSpec(builder_options={"run_image": "me/run"})
-    assert builder().default_base(spec, None, ask=False) is None
+    assert builder().default_base(spec, None, ask=False) == f"the run image of {DEFAULT_BUILDER}"
     assert builder().default_base(spec, "machine/base:1", ask=True) == "machine/base:1"
     assert builder().default_base(told, "machine/base:1", ask=True) == "docker.io/me/run:latest"
     assert builder(run_image="a.b/run:2").default_base(spec, None, ask=True) == "a.b/run:2"

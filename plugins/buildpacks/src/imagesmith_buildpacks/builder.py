@@ -84,8 +84,10 @@ class BuildpacksBuilder:
         """The run image: the option's, the machine's default base, else the one that the builder names."""
         options, problems = parse(spec.builder_options, self._environment.options)
         known = options.run_image or configured
-        if known or problems or not ask:
+        if known or problems:
             return known
+        if not ask:
+            return f"the run image of {options.builder}"
         from imagesmith_buildpacks.run import run_image_of  # noqa: PLC0415
 
         return run_image_of(self._environment, options, spec)
