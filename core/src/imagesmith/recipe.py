@@ -17,7 +17,7 @@ from imagesmith import scripts
 from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
 from imagesmith.base import stated_python
-from imagesmith.builder import Contribution
+from imagesmith.builder import Contribution, Feature
 from imagesmith.conda_check import conda_check
 from imagesmith.requirements import index_options
 
@@ -27,8 +27,16 @@ if TYPE_CHECKING:
 
     from imagesmith.builder import BuildRequest, CondaTree
 
-__all__ = ["MOUNT", "RUNTIME", "Recipe", "Step", "Steps", "lay_out", "recipe"]
+__all__ = ["FEATURES", "MOUNT", "RUNTIME", "Recipe", "Step", "Steps", "lay_out", "recipe"]
 
+FEATURES = frozenset(
+    {Feature.APT_PACKAGES, Feature.BASE_IMAGE, Feature.BUILD_ENV, Feature.COMMANDS, Feature.CONDA_CHANNELS,
+     Feature.CONDA_PACKAGES, Feature.COPY, Feature.CUDA, Feature.CUDNN, Feature.ENTRYPOINT, Feature.ENV,
+     Feature.LABELS, Feature.PACKAGES, Feature.PIP_EXTRA_ARGS, Feature.PIP_EXTRA_INDEX_URL,
+     Feature.PIP_INDEX, Feature.PIP_SECRET_MOUNTS, Feature.PYTHON_VERSION, Feature.REQUIREMENTS,
+     Feature.SOURCE_ROOT, Feature.USER, Feature.WORKDIR}
+)  # fmt: skip
+"""What a builder that runs the steps can do, with the core's own work. Platforms and places are its own."""
 MOUNT = "/run/imagesmith"
 """Where the steps find what they read. Nothing below it belongs to the image."""
 RUNTIME = "/opt/imagesmith"

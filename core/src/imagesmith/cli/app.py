@@ -28,7 +28,7 @@ __all__ = ["COMMANDS", "cli", "main"]
 
 COMMANDS = (
     "build", "render", "id", "tag", "exists", "files", "inspect", "rebase", "builders", "doctor",
-    "conformance",
+    "conformance", "new-builder",
 )  # fmt: skip
 
 MACHINE = 3
@@ -46,7 +46,7 @@ class LazyGroup(click.Group):
         """The module's ``command``."""
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"imagesmith.cli.{cmd_name}").command
+        command = import_module(f"imagesmith.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 - a module of this package
         return command
 

@@ -22,15 +22,13 @@ from imagesmith import (
     Support,
     silent,
 )
-from imagesmith.recipe import MOUNT, Steps, lay_out, recipe
+from imagesmith.recipe import FEATURES, MOUNT, Steps, lay_out, recipe
 from imagesmith_buildah import __version__
 from imagesmith_buildah.tool import INSTALL, NAME, Buildah
 
-LACKING = {
-    Feature.BUILDER_OPTIONS: Support.IMPOSSIBLE,  # it has none
-    Feature.LOCAL_ENGINE: Support.IMPOSSIBLE,  # that is Docker's, and this builder does without
-    Feature.OCI_LAYOUT: Support.NOT_YET,
-}
+OWN = (Feature.PLATFORM, Feature.MULTI_PLATFORM, Feature.REGISTRY, Feature.REGISTRY_CONFIG)
+# What is not listed counts as impossible: builder_options, of which it has none, and the engine of Docker.
+TABLE = dict.fromkeys([*FEATURES, *OWN], Support.FULL) | {Feature.OCI_LAYOUT: Support.NOT_YET}
 IN_CONTAINER = ("run", "--user", "0:0", "--workingdir", "/")
 
 
@@ -39,7 +37,7 @@ class BuildahBuilder:
 
     name = NAME
     version = __version__
-    features = dict.fromkeys(Feature, Support.FULL) | LACKING
+    features = TABLE
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
