@@ -118,8 +118,8 @@ def _differences() -> Iterator[str]:
 def _measured() -> Iterator[str]:
     told = json.loads((ROOT / "bench" / "results.json").read_text(encoding="utf-8"))
     cases = list(next(iter(told.values())))
-    yield "Seconds of whole processes on two cores, and megabytes of all files in the image. The spec: curl and"
-    yield "git by apt; numpy, pandas, requests; 200 source files; for the local engine. `make bench` runs it."
+    yield "Seconds of whole processes on two cores, and megabytes of all files in the image: curl, git"
+    yield "by apt; numpy, pandas, requests; 200 source files; for the local engine. `make bench` runs it."
     yield ""
     yield from _table("", *cases)
     for who, found in told.items():
