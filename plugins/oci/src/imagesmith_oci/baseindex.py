@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 import zlib
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
@@ -115,6 +115,8 @@ def read_layer(stream: Readable) -> LayerIndex:
     Raises:
         UnreadableError: it is in no known form.
     """
+    import tarfile  # noqa: PLC0415 - a base that is known needs none
+
     found = LayerIndex()
     plain = _Plain(stream)
     try:

@@ -46,11 +46,11 @@ class OciBuilder:
         if problems:
             name, reason = next(iter(problems.items()))
             return Readiness(False, problem=f"the setting {name}: {reason}", hint="see docs/oci.md")
-        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+        from imagesmith_oci.resolve import uv_version  # noqa: PLC0415
 
         try:
-            found = version("uv")
-        except PackageNotFoundError:
+            found = uv_version()
+        except ModuleNotFoundError:  # PackageNotFoundError is one
             return Readiness(False, problem="uv is not installed", hint="pip install uv")
         return Readiness(True, (f"uv {found}",))
 
@@ -115,9 +115,10 @@ def _told(request: BuildRequest, options: Options) -> dict[str, object]:
             "files": list(staged.binaries),
             "options": {
                 key: told[key]
-                for key in ("pip_index", "pip_extra_index_url", "pip_extra_args", "build_env")
+                for key in ("pip_index", "pip_extra_index_url", "pip_extra_args")
                 if told.get(key)
             },
+            "build_env": dict(sorted(spec.build_env.items())),
             "secrets": [target for _, target in spec.pip_secret_mounts],
             "sdists": list(options.sdists),
         }

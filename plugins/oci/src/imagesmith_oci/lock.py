@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -114,6 +113,8 @@ def read_pylock(text: str, tags: Sequence[str], hashes: Mapping[str, frozenset[s
     Raises:
         UnusableError: there is none that fits.
     """
+    import tomllib  # noqa: PLC0415 - a known lock needs none
+
     order = {tag: number for number, tag in enumerate(tags)}
     found = [
         _package(entry, order, hashes.get(entry["name"])) for entry in tomllib.loads(text).get("packages", ())

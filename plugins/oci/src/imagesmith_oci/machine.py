@@ -5,7 +5,6 @@ uv reads its own files and ``UV_*``. It does not read pip's, but many machines n
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 from dataclasses import dataclass
@@ -92,11 +91,15 @@ def _pip(env: Mapping[str, str], pip_conf: str) -> dict[str, str]:
     """pip's settings for ``install``: files, then variables, then what was given."""
     found: dict[str, str] = {}
     texts = [_text(path) for path in _pip_files(env)]
+    if any((*texts, pip_conf)):
+        import configparser  # noqa: PLC0415
     for number, text in enumerate([*texts, pip_conf]):
         if number == len(texts):
             for key, value in env.items():
                 if key.startswith("PIP_") and value:
                     found[key[4:].lower().replace("_", "-")] = value
+        if not text:
+            continue
         parser = configparser.RawConfigParser(strict=False)
         try:
             parser.read_string(text)

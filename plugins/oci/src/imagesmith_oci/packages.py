@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesmith import BuildFailed, BuildRequest, Environment, install_environment
-from imagesmith_oci import wheels
 from imagesmith_oci.lock import Lock, LockCache, Package
 from imagesmith_oci.machine import Machine, logins, read_machine
 from imagesmith_oci.resolve import Question, indexes, question, resolve
@@ -114,6 +113,8 @@ class Packages:
         """What writes the files of these packages into a layer; they must have been wanted."""
 
         def write(tar: TarWriter) -> None:
+            from imagesmith_oci import wheels  # noqa: PLC0415 - a known layer needs none
+
             try:
                 laid = [
                     wheels.lay_out(self._files[each].result(), prefix, _direct_url(each)) for each in group
