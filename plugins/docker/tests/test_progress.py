@@ -153,7 +153,9 @@ def test_what_is_sent_is_told_where_it_takes_its_time() -> None:
     )
     assert quick == []
     _, slow = follow(
+        {"vertexes": [vertex("a", name, completed=BEGAN)]},  # it was looked for
         {"vertexes": [vertex("a", name)], "statuses": [sent(2)]},
+        {"statuses": [sent(2)]},
         {"statuses": [sent(3)]},
         {"vertexes": [vertex("a", name, completed=ENDED)]},
         indent=None,

@@ -98,13 +98,15 @@ class Progress:
             self._status(document)
 
     def _status(self, status: Mapping[str, object]) -> None:
-        for vertex in _objects(status, "vertexes"):
-            self._vertex(vertex)
         for part in _objects(status, "statuses"):
             known = self._vertices.get(str(part.get("vertex")))
             elapsed = _seconds({**part, "completed": part.get("timestamp")})
-            if known is not None and not known.ended and elapsed is not None and elapsed > _SLOW:
+            if known is None or known.ended or part.get("completed"):
+                continue
+            if elapsed is not None and elapsed > _SLOW:
                 self._start(known)
+        for vertex in _objects(status, "vertexes"):
+            self._vertex(vertex)
         for log in _objects(status, "logs"):
             if (known := self._vertices.get(str(log.get("vertex")))) is not None:
                 self._log(known, base64.b64decode(str(log.get("data") or "")).decode(errors="replace"))
@@ -126,8 +128,10 @@ class Progress:
         self._log(vertex, "\n" if vertex.rest else "")
         if error:
             self._failed, self.error = vertex, error
-        vertex.ended = True
-        if vertex.number:
+        if (
+            vertex.number
+        ):  # what is quiet may end more than once: when it was looked for, and when it was sent
+            vertex.ended = True
             self._report(
                 StepDone(
                     vertex.number,
