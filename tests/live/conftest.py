@@ -62,6 +62,7 @@ def environment(
         "IMAGESMITH_BASE_IMAGE": f"{rig.registry}/library/python:{{python_version}}",
         "IMAGESMITH_CACHE_DIR": str(cache),
         "IMAGESMITH_BUILDER": "envd",
+        **({"IMAGESMITH_BUILDPACKS_BUILDER": rig.cnb.builder} if rig.cnb else {}),
     }
     for file in cache.glob("*/names/id"):  # what this cache's builds keep in the engine
         kept = [name for name in engine.tags("imagesmith-build") if f":{file.read_text()}-" in name]
