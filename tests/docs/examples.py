@@ -75,6 +75,16 @@ def commands(block: Block) -> list[Command]:
     return found
 
 
+AUTHORS = "docs/builder-authors.md"
+
+
+def walk() -> list[Block]:
+    """The console blocks of the first chapter for authors: one session, run as such in its own test."""
+    lines = (ROOT / AUTHORS).read_text(encoding="utf-8").splitlines()
+    first, last = (lines.index(f"## {title}") for title in ("From an empty folder to green", "The recipe"))
+    return [each for each in blocks(AUTHORS) if each.language == "console" and first < each.line < last]
+
+
 def matches(shown: str, printed: str) -> bool:
     """Whether that was printed; ``…`` stands for anything, and the width of columns means nothing."""
     pattern = ".*".join(re.escape(part) for part in _narrow(shown).split("…"))

@@ -1,4 +1,4 @@
-"""The one-page builder of docs/builders.md builds a real image."""
+"""The one-page builder of docs/builder-authors.md builds a real image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["engine", "environment", "make"]  # fixtures
 
 @pytest.fixture
 def plugins() -> Plugins:
-    page = next(block for block in blocks("docs/builders.md") if block.file == "tiny.py")
+    page = next(block for block in blocks("docs/builder-authors.md") if block.file == "tiny.py")
     names: dict[str, object] = {"__name__": "tiny"}
     exec(page.text, names)
     hook = names["imagesmith_builder"]

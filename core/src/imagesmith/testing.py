@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from imagesmith._redaction import Redactor
 from imagesmith.authoring import command_environment, final_user, install_environment
 from imagesmith.builder import (
+    BaseImage,
     BuildPlan,
+    BuildRequest,
     Built,
     Command,
     Contribution,
     Feature,
+    LocalEngine,
     Readiness,
     Support,
 )
@@ -26,6 +29,8 @@ from imagesmith.errors import BuilderNotReady, BuildFailed, StoreError
 from imagesmith.events import StepLog
 from imagesmith.requirements import index_options
 from imagesmith.runner import Completed, ToolMissing
+from imagesmith.settings import Settings
+from imagesmith.sources import listed
 from imagesmith.stores import StoredImage
 from imagesmith.stores._documents import (
     CONFIG,
@@ -41,11 +46,12 @@ from imagesmith.stores._documents import (
 )
 
 if TYPE_CHECKING:
-    from imagesmith.builder import BuildRequest, Environment
+    from imagesmith.builder import Environment
     from imagesmith.events import Reporter
     from imagesmith.runner import OnLine
+    from imagesmith.spec import ImageSpec
 
-__all__ = ["Call", "FakeBuilder", "MemoryStore", "RecordingRunner"]
+__all__ = ["Call", "FakeBuilder", "MemoryStore", "RecordingRunner", "request_for"]
 
 JSON = Mapping[str, object]
 
@@ -284,6 +290,23 @@ class FakeBuilder:
             )
         digest = "sha256:" + hashlib.sha256(plan.files["recipe.json"].encode()).hexdigest()
         return Built(request.destination, digest, plan.contributed)
+
+
+def request_for(spec: ImageSpec, **changes: object) -> BuildRequest:
+    """A request as ``imagesmith render`` makes it: the base is not resolved, the files are only listed.
+
+    ``changes`` are fields of the request that shall be otherwise. Raises SourceError for files that lack.
+    """
+    staged = listed(spec)
+    request = BuildRequest(
+        spec=spec,
+        platform=spec.platforms[0],
+        base=BaseImage(str(spec.base_image or Settings().default_base(spec))),
+        destination=LocalEngine(f"{spec.name}:imagesmith-staging"),
+        staged=staged,
+        secrets=staged.secrets,
+    )
+    return replace(request, **changes)  # type: ignore[arg-type]
 
 
 def _contribution(request: BuildRequest) -> Contribution:

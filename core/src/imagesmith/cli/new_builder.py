@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from imagesmith.cli import options
-from imagesmith.cli.terminal import answer, say
+from imagesmith.cli.terminal import answer, answer_json, say
 
 __all__ = ["command"]
 
@@ -24,8 +24,9 @@ __all__ = ["command"]
     metavar="DIR",
     help="The folder to make; unset: imagesmith-NAME in the working directory.",
 )
+@options.as_json
 @options.debug
-def command(name: str, *, path: Path | None) -> None:
+def command(name: str, *, path: Path | None, as_json: bool) -> None:
     """Write the distribution of a builder called NAME: imagesmith-NAME, with its own test.
 
     Prints the files. Nothing that stands there already is touched.
@@ -35,7 +36,11 @@ def command(name: str, *, path: Path | None) -> None:
 
     check_name(name, Plugins().names())
     folder = path or Path(f"imagesmith-{name}")
-    answer("\n".join(map(str, write(name, folder))))
+    written = [str(file) for file in write(name, folder)]
+    if as_json:
+        answer_json(written)
+    else:
+        answer("\n".join(written))
     say(
         f"next:\n  cd {folder}\n  pip install -e '.[test]'\n"
         f"  imagesmith conformance {name} --tier plan\n  pytest\n"
