@@ -46,6 +46,7 @@ class Layers:
         _in_own_root(tar, f"{draft}/files")
         os.unlink(tar)
         if os.path.isabs(place):
+            os.makedirs(os.path.dirname(place), 0o700, exist_ok=True)
             os.rename(draft, place)
         else:
             self._keep(draft, place)

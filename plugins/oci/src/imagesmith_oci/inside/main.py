@@ -34,6 +34,7 @@ def main() -> NoReturn:
     path.unlink()  # it may hold what commands are told and nobody else
     say = Say(job["token"])
     own = f"{job['folder']}/own"
+    gone = [own, f"{job['folder']}/layers"]  # the latter are for one build, unpacked before it is run
     code = 0
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -44,7 +45,10 @@ def main() -> NoReturn:
             _end(0, None)
         os.mkdir(own, 0o700)
         Layers(job["cache"]).sweep()
-        say(**_do(job, own, say))
+        done = _do(job, own, say)
+        if job["task"] == "unpack":
+            gone.pop()
+        say(**done)
     except SpaceError as error:
         say(failed=error.step, text=str(error), number=error.number)
     except LayerError as error:
@@ -56,8 +60,10 @@ def main() -> NoReturn:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        orphan = os.getppid() != job["parent"]
-        shutil.rmtree(job["folder"] if orphan else own, ignore_errors=True)
+        if os.getppid() != job["parent"]:
+            gone.append(job["folder"])
+        for folder in gone:
+            shutil.rmtree(folder, ignore_errors=True)
     os._exit(code)
 
 
