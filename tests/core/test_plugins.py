@@ -52,7 +52,63 @@ BROKEN = {
     "future": GOOD.replace("factory=make", "factory=make, api=99"),
     "ancient": GOOD.replace("factory=make", "factory=make, api=0"),
     "uncallable": GOOD.replace("factory=make", "factory=3"),
+    "textual": GOOD.replace("factory=make", "factory=make, api='1'"),
+    "refusing": GOOD.replace(
+        RETURN, "from imagesmith import UsageError\n        raise UsageError('not today')"
+    ),
+    "leaving": GOOD.replace(RETURN, "raise SystemExit('gone')"),
 }
+UNMADE = {
+    "explosive": GOOD.replace("return environment", "return 1 / 0"),
+    "quitting": GOOD.replace("return environment", "raise SystemExit('gone')"),
+    "empty": GOOD.replace("return environment", "return None"),
+    "partial": GOOD.replace(
+        "return environment", "P = type('P', (), {'name': 'x', 'version': '1'}); return P()"
+    ),
+    "tableless": """
+        from imagesmith.builder import BuilderEntry
+        from imagesmith.hookspecs import hookimpl
+        from imagesmith.testing import FakeBuilder
+
+        class Builder(FakeBuilder):
+            name = "tableless"
+
+            @property
+            def features(self):
+                raise RuntimeError("no table")
+
+        @hookimpl
+        def imagesmith_builder():
+            return BuilderEntry(name="tableless", summary="", factory=Builder)
+    """,
+    "listed": """
+        from imagesmith.builder import BuilderEntry
+        from imagesmith.hookspecs import hookimpl
+        from imagesmith.testing import FakeBuilder
+
+        class Builder(FakeBuilder):
+            name = "listed"
+            features = ["packages"]
+
+        @hookimpl
+        def imagesmith_builder():
+            return BuilderEntry(name="listed", summary="", factory=Builder)
+    """,
+}
+"""They load; what they make is no builder."""
+WORKING = """
+    from imagesmith.builder import BuilderEntry, Feature, Support
+    from imagesmith.hookspecs import hookimpl
+    from imagesmith.testing import FakeBuilder
+
+    class Builder(FakeBuilder):
+        name = "working"
+        features = {**FakeBuilder.features, Feature.CUDA: Support.NOT_YET}
+
+    @hookimpl
+    def imagesmith_builder():
+        return BuilderEntry(name="working", summary="it works", factory=Builder)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +116,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every kind of plugin installed in it."""
     folder = tmp_path_factory.mktemp("plugins")
     wheels = [_plugin(folder, "good", GOOD)]
-    wheels += [_plugin(folder, name, text) for name, text in BROKEN.items()]
+    wheels += [_plugin(folder, name, text) for name, text in {**BROKEN, **UNMADE}.items()]
+    wheels.append(_plugin(folder, "working", WORKING))
     for number in "12":
         module = f"twice{number}"
         text = textwrap.dedent(GOOD).format(name="twice")
@@ -73,7 +130,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _plugin(folder: Path, name: str, text: str) -> Path:
-    files = {f"imagesmith_{name}/__init__.py": textwrap.dedent(text).format(name=name)}
+    files = {f"imagesmith_{name}/__init__.py": textwrap.dedent(text).replace("{name}", name)}
     return write_wheel(folder, f"imagesmith-{name}", files=files, entry_points={name: f"imagesmith_{name}"})
 
 
@@ -143,6 +200,9 @@ def test_only_the_builder_asked_for_is_imported(site: Path) -> None:
         ("nothing", "BrokenPlugin", ["returned None, not a BuilderEntry"]),
         ("arguments", "BrokenPlugin", ["does not fit", "config"]),
         ("uncallable", "BrokenPlugin", ["factory is a int"]),
+        ("refusing", "BrokenPlugin", ["said: not today"]),
+        ("leaving", "BrokenPlugin", ["raised SystemExit: gone"]),
+        ("textual", "ApiMismatch", ["version '1'", "speaks 1"]),
         ("future", "ApiMismatch", ["version 99", "speaks 1"]),
         ("ancient", "ApiMismatch", ["version 0", "speaks 1"]),
     ],
@@ -184,7 +244,7 @@ def test_a_survey_has_a_record_for_each_and_hides_none(site: Path) -> None:
         print(json.dumps([[type(r).__name__, r.name, r.distribution, r.version] for r in records]))
     """
     records = [tuple(record) for record in _ask(site, code)]
-    made = {"good", "twice", *BROKEN}
+    made = {"good", "twice", *BROKEN}  # what UNMADE are is seen when their builders are made
     ours = {record for record in records if record[1] in made}
     broken = set(BROKEN) - {"hookless"}
     assert ours == {
@@ -194,6 +254,77 @@ def test_a_survey_has_a_record_for_each_and_hides_none(site: Path) -> None:
         ("Broken", "twice", "twice-2", "2.5"),
         *(("Broken", name, f"imagesmith-{name}", "1.0") for name in broken),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("explosive", ["cannot be made: ZeroDivisionError"]),
+        ("quitting", ["cannot be made: SystemExit: gone"]),
+        ("empty", ["made None without name"]),
+        ("partial", ["made a P without features"]),
+        ("tableless", ["cannot be made: RuntimeError: no table"]),
+        ("listed", ["its feature table is a list, not a mapping"]),
+    ],
+)
+def test_what_is_no_builder_is_refused_when_it_is_made(site: Path, name: str, words: list[str]) -> None:
+    code = f"""
+        from pathlib import Path
+        from imagesmith import Environment, SubprocessRunner
+        environment = Environment(runner=SubprocessRunner(), env={{}}, cache_dir=Path("cache"))
+        try:
+            Plugins().make({name!r}, environment)
+        except Exception as error:
+            print(json.dumps([type(error).__name__, error.message, error.hint]))
+    """
+    kind, message, hint = _ask(site, code)
+    assert kind == "BrokenPlugin"
+    for word in [f"imagesmith-{name} 1.0", *words]:
+        assert word in message
+    assert "pip install" in hint
+
+
+def _imagesmith(site: Path, folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    nowhere = {"DOCKER_HOST": f"unix://{folder}/none.sock", "HOME": str(folder), "PYTHONPATH": str(site)}
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from imagesmith.cli import main; sys.exit(main())", *argv],
+        cwd=folder,
+        env={**os.environ, **nowhere, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_no_broken_plugin_stops_another_builder(site: Path, tmp_path: Path) -> None:
+    """With all of them installed, every command does its work for the one that works."""
+    (tmp_path / "spec.toml").write_text('packages = ["six"]\n', encoding="utf-8")
+    (tmp_path / "cuda.toml").write_text('cuda = "12.4"\n', encoding="utf-8")
+    shown = _imagesmith(site, tmp_path, "render", "spec.toml", "--builder", "working")
+    assert shown.returncode == 0, shown.stderr
+    assert "fake-tool" in shown.stdout
+    # the refusal asks every installed builder for its table
+    refused = _imagesmith(site, tmp_path, "render", "cuda.toml", "--builder", "working")
+    assert refused.returncode == 2
+    assert "cannot honour 'cuda'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    listed = _imagesmith(site, tmp_path, "builders", "--json")
+    rows = {(row["name"], row["distribution"]): row for row in json.loads(listed.stdout)}
+    assert rows["working", "imagesmith-working"]["status"] == "loaded"
+    for name in {**BROKEN, **UNMADE}:
+        row = rows[name, f"imagesmith-{name}"]
+        assert row["status"] == "broken", name
+        assert row["problem"], name
+    assert {rows["twice", f"twice-{number}"]["status"] for number in "12"} == {"broken"}
+    doctor = _imagesmith(site, tmp_path, "doctor")
+    assert "builder working" in doctor.stdout + doctor.stderr
+    assert "Traceback" not in doctor.stderr
+    report = _imagesmith(site, tmp_path, "conformance", "working", "--only", "table.name")
+    assert report.returncode == 0, report.stderr
+    # and one that is asked for says what is wrong with it, by this machine's exit code
+    asked = _imagesmith(site, tmp_path, "render", "spec.toml", "--builder", "explosive")
+    assert asked.returncode == 3
+    assert "the plugin 'explosive' (imagesmith-explosive 1.0) is broken" in asked.stderr
 
 
 def test_a_blocked_plugin_is_neither_listed_nor_imported(site: Path) -> None:

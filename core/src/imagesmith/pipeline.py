@@ -168,14 +168,15 @@ def build(
 
 
 def make_builder(plugins: Plugins, name: str, settings: Settings, runner: Runner) -> Builder:
-    """The builder of that name, given what it may touch."""
-    return plugins.load(name).factory(
+    """The builder of that name, given what it may touch. Raises PluginError."""
+    return plugins.make(
+        name,
         Environment(
             runner=runner,
             env=settings.env,
             cache_dir=settings.cache_dir() / name,
             options=settings.options.get(name, FrozenMap()),
-        )
+        ),
     )
 
 

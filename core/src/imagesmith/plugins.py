@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,6 +29,8 @@ from imagesmith.hookspecs import PROJECT
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from importlib.metadata import EntryPoint
+
+    from imagesmith.builder import Builder, Environment
 
 __all__ = [
     "DEFAULT_BUILDER",
@@ -50,6 +53,7 @@ DEPRECATED_APIS: frozenset[int] = frozenset()
 """Those among them that a later imagesmith will not speak."""
 
 _HOOK = "imagesmith_builder"
+_CONTRACT = ("name", "version", "features", "refusals", "ready", "plan", "build")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,28 @@ class Plugins:
         entry = _entry(_only(claims))
         self._loaded[name] = entry
         return entry
+
+    def make(self, name: str, environment: Environment) -> Builder:
+        """Its builder, given what it may touch.
+
+        Raises:
+            PluginError: as ``load``, or what its factory made is no builder.
+        """
+        entry = self.load(name)
+        claim = self._claims()[name][0]
+        try:
+            made = entry.factory(environment)
+            lacking = [each for each in _CONTRACT if getattr(made, each, None) is None]
+            table = made.features if not lacking else None
+        except ImagesmithError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise _broken(claim, f"its builder cannot be made: {type(error).__name__}: {error}") from error
+        if lacking:
+            raise _broken(claim, f"its factory made {_described(made)} without {', '.join(lacking)}")
+        if not isinstance(table, Mapping):
+            raise _broken(claim, f"its feature table is {_described(table)}, not a mapping")
+        return made
 
     def survey(self) -> tuple[PluginRecord, ...]:
         """A record of every plugin there is, by name. Imports them all, and never raises for them."""
