@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import BuildFailed, BuildRequest, Environment, install_environment
@@ -16,7 +18,6 @@ from imagesmith_oci.resolve import Question, indexes, question, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from imagesmith import Contribution
     from imagesmith_oci.fetch import Fetcher
@@ -74,7 +75,6 @@ class Packages:
         self._files: dict[Package, Future[Path]] = {}
         self._machine: Machine | None = None
         self._fetcher: Fetcher | None = None
-        self._rounds = 0
 
     # what is wanted
 
@@ -89,9 +89,7 @@ class Packages:
         cache = LockCache(self.environment.cache_dir / "locks")
         known = None if anew or asked.arguments.upgrade else cache.get(asked.key)
         if known is None or not self._all_at_hand(known):
-            self._rounds += 1
-            folder = self.scratch / f"resolve-{self._rounds}"
-            folder.mkdir()
+            folder = Path(tempfile.mkdtemp(prefix="resolve-", dir=self.scratch))
             runner, env = self.environment.runner, self._uv_env()
             known = resolve(asked, runner, env, folder, self.say, self.redact, refresh=anew)
             known = self._settled(asked, known, folder)
