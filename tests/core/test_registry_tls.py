@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,29 @@ def test_certificates_that_cannot_be_loaded(
         with pytest.raises(UsageError, match="cannot load") as caught:
             RegistryStore(f"{fake.host}/me/app", access, env).exists("1")
         assert named in str(caught.value)
+
+
+def test_threads_that_begin_at_once_agree_on_tls(fake: FakeRegistry, certificates: Certificates) -> None:
+    """On this machine plain HTTP is tried first, and one answer decides for all."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    env = {"SSL_CERT_FILE": str(certificates.ca)}
+    for _ in range(5):
+        with RegistryStore(f"{fake.host}/me/app", env=env) as store, ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(store.exists, ["1"] * 16))
+
+
+def test_a_tls_connection_that_is_broken_off_is_tried_again(
+    fake: FakeRegistry, certificates: Certificates
+) -> None:
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        handler.close_connection = True
+
+    access = RegistryAccess(ca=certificates.ca)
+    with RegistryStore(f"{fake.host}/me/app", access, sleep=lambda seconds: None) as store:
+        fake.fail("HEAD", *[cut] * 3)
+        assert store.exists("1") is True
+        fake.fail("HEAD", *[cut] * 4)
+        with pytest.raises(RegistryUnreachable, match=r"broke the (TLS )?connection off"):
+            store.exists("1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -81,7 +82,7 @@ def bench(rig: Rig, tmp_path: Path) -> Bench:
 
 
 @pytest.fixture(params=KINDS)
-def engine(request: pytest.FixtureRequest, rig: Rig) -> Iterator[Engine]:
+def each(request: pytest.FixtureRequest, rig: Rig) -> Iterator[Engine]:
     with open_engine(rig, request.param) as opened:
         yield opened
 
@@ -223,19 +224,26 @@ class Cutting:
                 each.shutdown(socket.SHUT_RDWR)
 
 
-def test_uploads_that_are_broken_off(bench: Bench, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_uploads_that_are_broken_off(
+    bench: Bench, rig: Rig, monkeypatch: pytest.MonkeyPatch, secure: bool
+) -> None:
     monkeypatch.setattr("imagesmith.stores._http._backoff", lambda attempt: 0.01)
     (bench.folder / "src" / "noise").write_bytes(os.urandom(2_000_000))
-    proxy = Cutting(rig.registry, cuts=2)
+    proxy = Cutting(rig.registry_tls.address if secure else rig.registry, cuts=2)
     try:
-        spec = bench.spec(registry=f"{proxy.address}/test")
+        known = dataclasses.replace(
+            rig, registry_tls=dataclasses.replace(rig.registry_tls, address=proxy.address)
+        )
+        config = str(login_file(bench.folder, known)) if secure else None
+        spec = bench.spec(registry=f"{proxy.address}/test", registry_config=config)
         result = bench.build(spec)
         assert proxy.made == 2
         assert bench.build(spec).digest == result.digest
         (bench.folder / "src" / "noise").write_bytes(os.urandom(2_000_000))
         proxy.made, proxy.cuts = 0, 1000
         with pytest.raises(
-            RegistryUnreachable, match=r"broke the connection off.*uploading a blob"
+            RegistryUnreachable, match=r"broke the (TLS )?connection off.*uploading a blob"
         ) as caught:
             bench.build(spec)
         assert caught.value.hint
@@ -248,20 +256,20 @@ def test_uploads_that_are_broken_off(bench: Bench, rig: Rig, monkeypatch: pytest
 # the local engine
 
 
-def test_in_the_local_engine_only_new_layers_are_sent(bench: Bench, engine: Engine) -> None:
-    env = {"DOCKER_HOST": engine.host}
+def test_in_the_local_engine_only_new_layers_are_sent(bench: Bench, each: Engine) -> None:
+    env = {"DOCKER_HOST": each.host}
     bench.builder.env = {**bench.builder.env, **env}
     spec = bench.spec()
     first = bench.build(spec, env=env)
-    engine.made.append(first.reference)
-    assert engine.docker("run", "--rm", first.reference) == "says first\n"
+    each.made.append(first.reference)
+    assert each.docker("run", "--rm", first.reference) == "says first\n"
     sent = list(bench.builder.sent)
     bench.write("second")
     second = bench.build(bench.spec(), env=env)
-    engine.made.append(second.reference)
-    assert engine.docker("run", "--rm", second.reference) == "says second\n"
+    each.made.append(second.reference)
+    assert each.docker("run", "--rm", second.reference) == "says second\n"
     assert bench.builder.sent == sent, "the base's layers are there now"
-    shown = engine.inspect(second.reference)
+    shown = each.inspect(second.reference)
     assert shown["Id"] == second.digest
     config = shown["Config"]
     assert isinstance(config, dict)
@@ -270,36 +278,36 @@ def test_in_the_local_engine_only_new_layers_are_sent(bench: Bench, engine: Engi
     assert [name for name in shown["RepoTags"] if "staging" in name] == []  # type: ignore[attr-defined]
     assert bench.build(bench.spec(), env=env).reused
     other = bench.build(bench.spec(env={"A": "other"}), env=env)
-    engine.made.append(other.reference)
+    each.made.append(other.reference)
     assert len(bench.builder.built) == 2, "a change of env builds nothing"
-    assert engine.docker("run", "--rm", other.reference) == "says second\n"
+    assert each.docker("run", "--rm", other.reference) == "says second\n"
 
 
-def test_a_wrong_memory_of_the_engine_is_repaired(bench: Bench, engine: Engine, rig: Rig) -> None:
+def test_a_wrong_memory_of_the_engine_is_repaired(bench: Bench, each: Engine, rig: Rig) -> None:
     """A base of which the engine has nothing, and a layer that is thought to be there."""
-    env = {"DOCKER_HOST": engine.host}
+    env = {"DOCKER_HOST": each.host}
     lower = bench.build(bench.spec(registry=f"{rig.registry}/test"))
     bench.builder.env = {**bench.builder.env, **env}
     bench.write("upper")
     spec = bench.spec(base_image=lower.reference)
     first = bench.build(spec, env=env)
-    engine.made.append(first.reference)
-    assert engine.docker("run", "--rm", first.reference) == "says upper\n"
+    each.made.append(first.reference)
+    assert each.docker("run", "--rm", first.reference) == "says upper\n"
     layers = len(bench.builder.sent)
     assert layers >= 2, "the base's layers were asked for"
-    engine.docker("rmi", first.reference)
-    engine.made.remove(first.reference)
+    each.docker("rmi", first.reference)
+    each.made.remove(first.reference)
     again = bench.build(spec, env=env)  # the builder's memory says that its layer is there
-    engine.made.append(again.reference)
+    each.made.append(again.reference)
     assert again.digest == first.digest
-    assert engine.docker("run", "--rm", again.reference) == "says upper\n"
-    assert engine.inspect(again.digest)["RepoTags"] == [again.reference]
+    assert each.docker("run", "--rm", again.reference) == "says upper\n"
+    assert each.inspect(again.digest)["RepoTags"] == [again.reference]
 
 
 def test_an_engine_that_refuses_leaves_nothing(
-    bench: Bench, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, each: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env = {"DOCKER_HOST": engine.host}
+    env = {"DOCKER_HOST": each.host}
     bench.builder.env = {**bench.builder.env, **env}
 
     discard = LocalStore.discard
@@ -317,7 +325,7 @@ def test_an_engine_that_refuses_leaves_nothing(
     with pytest.raises(OSError, match="the cache is gone"):
         bench.build(spec, env=env)
     assert tried[0].startswith("sha256:")
-    assert engine.store.read(tried[0]) is None, "what could not be unpacked does not stay"
+    assert each.store.read(tried[0]) is None, "what could not be unpacked does not stay"
     assert exists(spec, settings=load_settings(bench.folder, {**bench.settings.env, **env})).found is False
 
 
@@ -331,33 +339,52 @@ class _Everything(set[str]):
 # one file
 
 
-def test_one_file_loads_into_each_engine(bench: Bench, engine: Engine, tmp_path: Path) -> None:
+def test_one_file_loads_into_each_engine(bench: Bench, each: Engine, tmp_path: Path) -> None:
     file = tmp_path / "image.tar"
     result = bench.build(bench.spec(), output=file)
     tag = result.reference.rpartition(":")[2]
-    loaded = engine.docker("load", "--input", str(file))
+    loaded = each.docker("load", "--input", str(file))
     name = f"{bench.name}:{tag}"
-    engine.made.append(name)
+    each.made.append(name)
     assert name in loaded
-    assert engine.docker("run", "--rm", name) == "says first\n"
-    config = engine.inspect(name)["Config"]
+    assert each.docker("run", "--rm", name) == "says first\n"
+    config = each.inspect(name)["Config"]
     assert isinstance(config, dict)
     assert "A=a b\n$c" in config["Env"]
 
 
-def test_one_file_of_two_platforms_runs_here(bench: Bench, engine: Engine, rig: Rig, tmp_path: Path) -> None:
+def test_one_file_of_two_platforms_runs_here(bench: Bench, each: Engine, rig: Rig, tmp_path: Path) -> None:
     if rig.images.python311_multi is None:
         pytest.skip("the rig has no arm64 base (python -m tests.rig up --with arm64)")
     file = tmp_path / "image.tar"
     platforms = ["linux/amd64", "linux/arm64"]
     result = bench.build(bench.spec(base_image=rig.images.python311_multi, platform=platforms), output=file)
     name = f"{bench.name}:{result.reference.rpartition(':')[2]}"
-    engine.docker("load", "--input", str(file))
-    engine.made.append(name)
-    assert engine.docker("run", "--rm", "--platform", "linux/amd64", name) == "says first\n"
-    if engine.store.containerd:
+    each.docker("load", "--input", str(file))
+    each.made.append(name)
+    assert each.docker("run", "--rm", "--platform", "linux/amd64", name) == "says first\n"
+    if each.store.containerd:
         arm = ["run", "--rm", "--platform", "linux/arm64", "--entrypoint", "uname", name, "-m"]
-        assert engine.docker(*arm) == "aarch64\n"
+        assert each.docker(*arm) == "aarch64\n"
+
+
+def test_one_file_by_the_docker_builder(
+    environment: dict[str, str], each: Engine, rig: Rig, tmp_path: Path
+) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "app.py").write_text("print('made by docker')\n")
+    spec = ImageSpec(
+        f"engineless-{uuid.uuid4().hex[:10]}",
+        base_image=rig.images.python311,
+        source_root=tmp_path / "src",
+        entrypoint=["python3", "app.py"],
+    )
+    settings = load_settings(tmp_path, environment)
+    result = build(spec, builder="docker", output=tmp_path / "image.tar", settings=settings)
+    name = f"{spec.name}:{result.reference.rpartition(':')[2]}"
+    assert name in each.docker("load", "--input", str(tmp_path / "image.tar"))
+    each.made.append(name)
+    assert each.docker("run", "--rm", name) == "made by docker\n"
 
 
 @pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])

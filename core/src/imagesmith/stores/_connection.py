@@ -253,6 +253,12 @@ def _no_answer(error: Exception, parts: SplitResult, read_seconds: float) -> Reg
         case SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             why = "its certificate is not trusted"
             hint = "name its authority as ca in registry_config (envd's format), or set SSL_CERT_FILE"
+        case SSLError() if "EOF" in str(error):
+            why = "it broke the TLS connection off"
+            hint = (
+                f"try again later; or {host} does not speak TLS: use_http in registry_config (envd's format)"
+            )
+            kind = ConnectionDropped
         case SSLError():
             why = "it does not speak TLS, or refuses ours"
             hint = "a registry without TLS needs use_http in registry_config (envd's format)"
