@@ -30,6 +30,7 @@ from imagesmith.errors import BrokenPlugin
 from imagesmith.loading import load
 from imagesmith.pipeline import Existence
 from imagesmith.plugins import Blocked, Broken, Loaded, Plugins
+from imagesmith.testing import FakeBuilder
 from tests.cli.conftest import Run
 
 
@@ -127,14 +128,14 @@ def test_render_of_several_platforms_gives_a_plan_each(
     assert len(json.loads(run("render", "app.py:image", "--json").out)) == 2
 
 
-class _Fake:
-    """As much of a builder as the listing looks at."""
+class _Fake(FakeBuilder):
+    """Its table is what the listing looks at."""
 
     features: Mapping[Feature, Support] = {Feature.ENV: Support.FULL, Feature.CUDA: Support.NOT_YET}
 
 
 def _make(environment: Environment) -> Builder:
-    return _Fake()  # type: ignore[return-value]
+    return _Fake(environment)
 
 
 def _fails(environment: Environment) -> Builder:

@@ -68,10 +68,11 @@ def _by_name(checks: tuple[Check, ...]) -> dict[str, Check]:
     return {check.name.split(" for ")[0]: check for check in checks}
 
 
-class _Ready:
-    """As much of a builder as the doctor asks."""
+class _Ready(FakeBuilder):
+    """What it answers is given."""
 
-    def __init__(self, readiness: Readiness) -> None:
+    def __init__(self, environment: Environment, readiness: Readiness) -> None:
+        super().__init__(environment)
         self._readiness = readiness
 
     def ready(self) -> Readiness:
@@ -83,7 +84,7 @@ def _plugins(**builders: Readiness | None) -> Plugins:
         def make(environment: Environment) -> Builder:
             if readiness is None:
                 raise RuntimeError("no such colour")
-            return _Ready(readiness)  # type: ignore[return-value]
+            return _Ready(environment, readiness)
 
         return BuilderEntry(name, "", make)
 

@@ -54,7 +54,8 @@ def test_a_wheel_holds_the_package_and_nothing_else(dists: dict[str, Dist], name
     }
     assert held == expected
     assert Path(package, "py.typed") in held
-    assert not [path for path in held if "test" in path.name and path.name != "testing.py"]
+    tests = {path for path in held if path.name.startswith("test_") or path.parent.name == "tests"}
+    assert {path.suffix for path in tests} <= {".txt"}  # the template of one
     assert Path("licenses/LICENSE") in info
 
 
