@@ -28,13 +28,7 @@ if TYPE_CHECKING:
 
     from imagesmith.rebasing import RebaseRequest
 
-_FULL = [feature for feature in Feature if feature is not Feature.MULTI_PLATFORM]
-FEATURES: Mapping[Feature, Support] = MappingProxyType(
-    {
-        **dict.fromkeys(_FULL, Support.FULL),
-        Feature.MULTI_PLATFORM: Support.NOT_YET,
-    }
-)
+FEATURES: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(Feature, Support.FULL))
 
 
 class BuildpacksBuilder:

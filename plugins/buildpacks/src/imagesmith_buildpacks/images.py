@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagesmith import BuilderNotReady, EngineError, FeatureUnsupported, engine
+from imagesmith import BuilderNotReady, FeatureUnsupported, StoreError, engine
 from imagesmith_buildpacks import builder_info
 
 if TYPE_CHECKING:
@@ -47,24 +47,42 @@ def find_builder(
     Raises:
         BuilderNotReady: there is none, or it cannot be driven.
     """
-    config = docker.config(reference)
-    if config is None or not _same_machine(config, platform):
-        try:
-            docker.pull(reference, platform, engine_auth(reference, env, registry_config))
-        except EngineError as error:
-            raise BuilderNotReady(
-                f"the builder image {reference} cannot be fetched: {error.message}",
-                builder="buildpacks",
-                hint="check its name, or name another one (IMAGESMITH_BUILDPACKS_BUILDER)",
-            ) from error
-        config = docker.config(reference)
+
+    def fetched(name: str) -> Mapping[str, object] | None:
+        docker.pull(name, platform, engine_auth(reference, env, registry_config))
+        return docker.config(name)
+
+    name, config = reference, docker.config(reference)
+    try:
+        config = config or fetched(name)
+        if config is None or not _same_machine(config, platform):
+            # engines keep one platform under a name, or show one of them: each has its digest
+            name = _for_platform(reference, platform, env, registry_config)
+            config = fetched(name)
+    except StoreError as error:
+        raise BuilderNotReady(
+            f"the builder image {reference} cannot be fetched: {error.message}",
+            builder="buildpacks",
+            hint="check its name, or name another one (IMAGESMITH_BUILDPACKS_BUILDER)",
+        ) from error
     if config is None or not _same_machine(config, platform):
         raise BuilderNotReady(
             f"the builder image {reference} is not there for {platform}",
             builder="buildpacks",
             hint="choose a builder that exists for this platform",
         )
-    return builder_info.read(reference, config)
+    return builder_info.read(name, config)
+
+
+def _for_platform(reference: str, platform: str, env: Mapping[str, str], registry_config: str | None) -> str:
+    """``repository@digest`` of the image for a platform, or the name itself. Raises StoreError."""
+    from imagesmith.stores.reference import parse  # noqa: PLC0415
+    from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+
+    name = parse(reference)
+    with open_repository(name.repository_reference, env, registry_config, mirrored=True) as store:
+        found = store.read(name.digest or name.tag or "latest", platform)
+    return f"{name.repository_reference}@{found.digest}" if found else reference
 
 
 def _same_machine(config: Mapping[str, object], platform: str) -> bool:

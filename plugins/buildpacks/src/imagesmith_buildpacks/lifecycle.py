@@ -25,7 +25,7 @@ from imagesmith_buildpacks.pip_environment import PIP_CONF
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from imagesmith import RegistryFacts
+    from imagesmith import RegistryFacts, RegistryRepository
     from imagesmith.stores import StoredImage
     from imagesmith_buildpacks.builder_info import BuilderInfo
     from imagesmith_buildpacks.derived import Ground
@@ -161,7 +161,11 @@ def _creator(site: Site, ground: Ground, facts: tuple[RegistryFacts, ...]) -> re
     insecure = tuple(each.host for each in facts if each.insecure and site.network(each.host) is None)
     if there is not None:
         return render.Creator(
-            there.reference, ground.used, cache_image=site.options.cache_image, insecure=insecure
+            there.reference,
+            ground.used,
+            cache_image=site.options.cache_image,
+            previous=_previous(site, there),
+            insecure=insecure,
         )
     if site.exchanges:
         cache = site.options.cache_image
@@ -178,6 +182,18 @@ def _creator(site: Site, ground: Ground, facts: tuple[RegistryFacts, ...]) -> re
         previous=previous,
         insecure=insecure,
     )
+
+
+def _previous(site: Site, there: RegistryRepository) -> str | None:
+    """What stands under the staging tag, which a lifecycle takes for the earlier image: not where that is
+    another platform's, whose layers would be taken over. None: that it is."""
+    from imagesmith.stores.registry import open_repository  # noqa: PLC0415
+
+    with open_repository(there.repository, site.env, site.request.spec.registry_config) as store:
+        platforms = store.platforms(there.staging_tag)
+    ours = site.request.platform.split("/")[:2]
+    fits = all(each.split("/")[:2] == ours for each in platforms)
+    return None if fits else _nowhere(there.reference)
 
 
 def _nowhere(image: str) -> str:
