@@ -315,7 +315,7 @@ def test_an_engine_that_refuses_leaves_nothing(
     def lost(descriptor: object) -> Path:
         raise OSError("the cache is gone")
 
-    bench.builder._fetch = lost  # type: ignore[method-assign,assignment]
+    bench.builder._fetch = lost  # type: ignore[method-assign]
     bench.builder.features = {**bench.builder.features, Feature.REGISTRY: Support.IMPOSSIBLE}
     tried: list[str] = []
     monkeypatch.setattr(LocalStore, "discard", lambda store, ref: (tried.append(ref), discard(store, ref)))

@@ -75,7 +75,10 @@ class Store(Protocol):
         """The image of that platform (of the only one when None); None when there is none."""
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
-        """A new image with the same layers and another configuration document. Not tagged."""
+        """A new image with the same layers and another configuration document. Not tagged.
+
+        A registry is sent the manifest only with what leads to it: by ``publish``, or before an index.
+        """
 
     def write_index(self, images: Sequence[StoredImage]) -> str:
         """An index over images in this store, and over what is attested about them. Not tagged."""

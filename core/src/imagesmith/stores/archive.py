@@ -65,6 +65,8 @@ def engine_archive(image: StoredImage, config: bytes, files: Mapping[str, Path])
     Raises:
         OSError: a file cannot be read.
     """
+    for file in files.values():
+        file.stat()  # here: what is raised while the engine reads looks like its own failure
     manifest = reconfigured(image.manifest or {}, config)
     raw = encode(manifest)
     index = {"schemaVersion": 2, "manifests": [descriptor(image.media_type or MANIFEST, raw)]}
