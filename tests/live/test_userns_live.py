@@ -37,13 +37,17 @@ WORKSPACE = [
     {"name": "workspace", "kind": "folder", "mode": 0o775},
     {"name": "workspace/app.py", "text": "print('hello')\n"},
 ]
+CAPABILITY = "security.capability"
+RAW = "0100000200200000000000000000000000000000"  # may open raw sockets
 COMMANDS = (
     "test -f app.py && echo made > made.txt",
     'printf "%s" "$SAID" > /etc/said; printf "%s" "${BUILD_ONLY:-}" > /etc/build-only',
     "useradd --create-home --uid 4321 app && chown app:app made.txt && chmod 4755 made.txt",
-    "rm /etc/issue && rm -r /usr/share/doc/git && mkdir /usr/share/doc/git && echo > /usr/share/doc/git/new",
+    "rm /etc/issue && cd /usr/share/git-core && rm -r templates && mkdir templates && echo > templates/new",
     "ln -s /etc/said /etc/linked && ln /etc/said /etc/hard && mkfifo /etc/fifo",
     "rm -r /srv && ln -s /opt /srv",
+    "cp /usr/bin/true /opt/raw",
+    f'python3 -c \'import os; os.setxattr("/opt/raw", "{CAPABILITY}", bytes.fromhex("{RAW}"))\'',
     "python3 -c 'import compileall; compileall.compile_file(\"app.py\")'",
     "(sleep 31337 &) ; echo left one behind",
     "! pgrep sleep 2>/dev/null; test ! -e /proc/1/root/work",
@@ -278,7 +282,7 @@ def test_what_the_layers_hold(made: dict[Who, list[dict[str, Any]]]) -> None:
     with tarfile.open(commands["tar"]) as archive:
         found = {entry.name: entry for entry in archive}
     assert "etc/.wh.issue" in found
-    assert "usr/share/doc/git/.wh..wh..opq" in found
+    assert "usr/share/git-core/templates/.wh..wh..opq" in found
     assert found["etc/said"].islnk() != found["etc/hard"].islnk()
     assert found["etc/fifo"].isfifo()
     assert found["srv"].issym()
@@ -301,13 +305,15 @@ git --version
 ssh -V 2>&1
 echo 'int main(void){return 0;}' > /tmp/a.c && cc /tmp/a.c -o /tmp/a && /tmp/a && echo compiled
 stat -c '%n %U:%G %a' /usr/bin/ssh-agent /workspace/made.txt /home/app /workspace /tmp
-test ! -e /etc/issue && ls /usr/share/doc/git
+test ! -e /etc/issue && ls /usr/share/git-core/templates
 readlink /etc/linked /srv; stat -c '%h' /etc/hard; test -p /etc/fifo
 cat /etc/said; echo; cat /etc/build-only; echo
 cat /workspace/made.txt
 python3 - <<'END'
 import importlib.util as u, pathlib
 code = pathlib.Path(u.cache_from_source("/workspace/app.py")).read_bytes()
+import os
+print(os.getxattr("/opt/raw", "security.capability").hex())
 print("fits", int.from_bytes(code[8:12], "little") == int(pathlib.Path("/workspace/app.py").stat().st_mtime))
 END
 """
@@ -319,7 +325,7 @@ END
         "compiled",
         "/usr/bin/ssh-agent root:_ssh 2755",
         "/workspace/made.txt app:app 4755",
-        "/home/app app:app 700",
+        "/home/app app:app 755",
         "/workspace root:root 775",
         "/tmp root:root 1777",
         "new",
@@ -330,6 +336,7 @@ END
         "$HOME é",
         "yes",
         "made",
+        RAW,
         "fits True",
     ]
 

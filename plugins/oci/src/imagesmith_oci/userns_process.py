@@ -66,7 +66,7 @@ class Space:
     @property
     def cache(self) -> Path:
         """Holds ``layers``, ``kept`` and ``work``; most of it can only be removed from inside."""
-        return self.environment.cache_dir / "userns" / self.ids.place
+        return self.environment.cache_dir.absolute() / "userns" / self.ids.place
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Path]:
