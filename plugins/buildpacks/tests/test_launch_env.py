@@ -145,6 +145,9 @@ def test_what_is_not_there_any_more_keeps_its_record_or_is_told(tmp_path: Path) 
     assert finish(layers, app).returncode == 0
     (venv,) = (each for group in read(recorded(layers), GROUP, "/layers").buildpacks for each in group)
     assert venv.path == "/layers/one_a/venv"
+    (layers / "one_a" / "venv.toml").write_text("[types]\nlaunch = true\n[metadata]\nof = 'elsewhere'\n")
+    done = finish(layers, app)
+    assert done.returncode == 7, "a record of another content was taken"
     shutil.rmtree(layers / "imagesmith_finish")
     done = finish(layers, app)
     assert done.returncode == 7
