@@ -196,3 +196,17 @@ def test_a_platform_that_the_builder_cannot_run_is_refused(tmp_path: Path) -> No
         builder.build(plan, lambda event: None)
     assert "qemu-user-static" in (caught.value.hint or "")
     assert [call[2] for call in engine.calls] == ["inspect"], "before any work"
+
+
+@pytest.mark.parametrize(
+    ("problem", "told", "hint"),
+    [
+        ("context deadline exceeded", "farm does not answer: context", "start the engine"),
+        ("write /x: no space left on device", "cannot build: write /x", "disk is full"),
+        ("surprise", "cannot build: surprise", "docker buildx inspect"),
+    ],
+)
+def test_other_reasons_are_not_called_too_old(problem: str, told: str, hint: str, tmp_path: Path) -> None:
+    ready = DockerBuilder(Environment(Engine(whole=problem, plain=problem), {}, tmp_path)).ready()
+    assert told in (ready.problem or "")
+    assert hint in (ready.hint or "")

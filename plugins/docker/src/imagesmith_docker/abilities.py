@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from imagesmith import Runner
     from imagesmith_docker.client import BuilderFacts
 
-__all__ = ["TOO_OLD", "Abilities", "abilities"]
+__all__ = ["Abilities", "abilities"]
 
-TOO_OLD = (
-    "use Docker Engine 23 or newer with docker-buildx 0.13 or newer, or choose another buildx builder "
-    "(docker buildx ls, IMAGESMITH_DOCKER_BUILDER)"
-)
 _KEEP = 24 * 3600.0
 """seconds for which an answer is believed: an engine may be updated behind its address"""
 _TRIAL = 60.0

@@ -24,7 +24,8 @@ from imagesmith import (
     engine,
 )
 from imagesmith_docker import __version__, client
-from imagesmith_docker.abilities import TOO_OLD, abilities
+from imagesmith_docker.abilities import abilities
+from imagesmith_docker.failures import unusable
 from imagesmith_docker.options import Options, parse
 from imagesmith_docker.quoting import can_mount_at
 from imagesmith_docker.render import render
@@ -72,8 +73,8 @@ class DockerBuilder:
             details.append(f"Docker engine: {found.detail}")
         able = abilities(runner, env, self._environment.cache_dir, facts)
         if able.problem:
-            problem = f"the engine of the builder {facts.name} cannot build: {able.problem}"
-            return Readiness(False, tuple(details), problem=problem, hint=TOO_OLD)
+            unfit = unusable(facts.name, able.problem)
+            return Readiness(False, tuple(details), problem=unfit.message, hint=unfit.hint)
         details.append(f"it {able.told()}")
         return Readiness(True, tuple(details))
 

@@ -11,7 +11,12 @@ from imagesmith.hints import hint_for
 if TYPE_CHECKING:
     from imagesmith_docker.progress import Progress
 
-__all__ = ["explain"]
+__all__ = ["TOO_OLD", "explain", "unusable"]
+
+TOO_OLD = (
+    "use Docker Engine 23 or newer with docker-buildx 0.13 or newer, or choose another buildx builder "
+    "(docker buildx ls, IMAGESMITH_DOCKER_BUILDER)"
+)
 
 _EXIT = re.compile(r"exit code: (\d+)")
 _ENGINE = re.compile(
@@ -20,6 +25,7 @@ _ENGINE = re.compile(
     r"|failed to find (?:driver|instance)|error during connect|no such host|connect: no such file"
 )
 _TOO_OLD = re.compile(r"unsupported frontend capability (\S+)|Unknown flag|unknown flag: (\S+)")
+_SEE = "docker buildx inspect and docker info say more of it"
 _OWN_HINTS = (
     (
         "server gave HTTP response to HTTPS client",
@@ -45,7 +51,7 @@ def explain(progress: Progress, returncode: int) -> ImagesmithError:
         return BuilderNotReady(
             f"the engine or its buildx is too old: {too_old[0]}",
             builder="docker",
-            hint="use Docker Engine 23 or newer with docker-buildx 0.13 or newer",
+            hint=TOO_OLD,
         )
     if code is None and _ENGINE.search(text):
         where = f" during the step '{step}'" if step else ""
@@ -74,6 +80,17 @@ def explain(progress: Progress, returncode: int) -> ImagesmithError:
         tail=() if own and len(tail) == 1 else tail,
         hint=hint,
     )
+
+
+def unusable(builder: str, problem: str) -> BuilderNotReady:
+    """The error for an engine that failed a trial build."""
+    if _ENGINE.search(problem):
+        message = f"the buildx builder {builder} does not answer: {problem}"
+        hint = "start the engine, or choose a builder that docker buildx ls shows as running"
+    else:
+        message = f"the engine of the builder {builder} cannot build: {problem}"
+        hint = TOO_OLD if _TOO_OLD.search(problem) else _own_hint(problem) or hint_for(problem) or _SEE
+    return BuilderNotReady(message, builder="docker", hint=hint)
 
 
 def _own_hint(text: str) -> str | None:

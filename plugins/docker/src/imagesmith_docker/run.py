@@ -26,9 +26,9 @@ from imagesmith import (
 from imagesmith.runner import Redactor
 from imagesmith.stores.registry import open_repository
 from imagesmith_docker import client
-from imagesmith_docker.abilities import TOO_OLD, Abilities, abilities
+from imagesmith_docker.abilities import Abilities, abilities
 from imagesmith_docker.command import ARCHIVE, LAYOUT, build_argv, by_hand, link
-from imagesmith_docker.failures import explain
+from imagesmith_docker.failures import explain, unusable
 from imagesmith_docker.layout import take_over, upload
 from imagesmith_docker.progress import Progress
 from imagesmith_docker.render import CONDA, CONTEXT, render, secret_id
@@ -154,11 +154,7 @@ class Run:
         """
         able = abilities(self.environment.runner, self.environment.env, self.environment.cache_dir, facts)
         if able.problem:
-            raise BuilderNotReady(
-                f"the engine of the builder {facts.name} cannot build: {able.problem}",
-                builder="docker",
-                hint=TOO_OLD,
-            )
+            raise unusable(facts.name, able.problem)
         wanted = [
             *(["an image layout"] if isinstance(self.request.destination, LayoutFolder) else []),
             *(f"builder_options[{name!r}]" for name in self.options.attests),
