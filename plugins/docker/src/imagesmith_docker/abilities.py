@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -124,6 +123,8 @@ def _build(
 
 def _dated(layout: Path) -> bool:
     """Whether the layers in the layout hold the time that was asked for, and no other."""
+    import tarfile  # noqa: PLC0415 - once a day
+
     found = set()
     for blob in (layout / "blobs" / "sha256").glob("*"):
         if tarfile.is_tarfile(blob):
