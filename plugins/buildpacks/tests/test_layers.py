@@ -13,7 +13,7 @@ from plugins.buildpacks.tests.cases import request
 
 from imagesmith import ImageSpec
 from imagesmith.sources import Staged
-from imagesmith_buildpacks.archive import Owner, of_texts, unpacked
+from imagesmith_buildpacks.archive import Owner, add_tree, of_texts, unpacked
 from imagesmith_buildpacks.source_layer import write
 
 
@@ -82,3 +82,17 @@ def test_texts_come_with_their_folders() -> None:
         assert archive.getnames() == ["a", "a/b", "a/b/c", "a/d"]
         assert {(entry.uid, entry.gid) for entry in archive} == {(5, 6)}
     assert unpacked(io.BytesIO(data)) == {"a/": b"", "a/b/": b"", "a/b/c": b"x", "a/d": b"\xff"}
+
+
+def test_programs_can_be_executed_whatever_an_installer_made_of_them(tmp_path: Path) -> None:
+    for name in ("bin/build", "share/text"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o644)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        add_tree(archive, tmp_path, "x", programs="bin")
+    buffer.seek(0)
+    with tarfile.open(fileobj=buffer) as archive:
+        modes = {entry.name: oct(entry.mode) for entry in archive if entry.isfile()}
+    assert modes == {"x/bin/build": "0o755", "x/share/text": "0o644"}

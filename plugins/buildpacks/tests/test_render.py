@@ -55,7 +55,7 @@ CASES = {
         ImageSpec(
             packages=["six"],
             pip_index="https://me:hunter2@private.example/simple",
-            pip_secret_mounts=[("token", "/root/.secret/token")],
+            pip_secret_mounts=[("token", "/run/secret/token")],
         ),
         requirements(
             "six", secrets={"pip.conf": Secret(b"hunter2"), "pip_secret_mounts[0]": Secret(b"hunter2")}
@@ -137,6 +137,12 @@ CNB_BASE = {
         (ImageSpec(packages=["x"], pip_extra_args=["--target", "/x"]), None, PYTHON, "pip_extra_args"),
         (
             ImageSpec(packages=["x"], pip_secret_mounts=[("t", "/layers/t")]),
+            None,
+            PYTHON,
+            "pip_secret_mounts[0]",
+        ),
+        (
+            ImageSpec(packages=["x"], pip_secret_mounts=[("t", "/root/.netrc")]),
             None,
             PYTHON,
             "pip_secret_mounts[0]",

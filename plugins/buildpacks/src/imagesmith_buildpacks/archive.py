@@ -56,17 +56,17 @@ def add_folder(archive: tarfile.TarFile, path: str, owner: Owner = ROOT, *, mode
 
 
 def add_tree(
-    archive: tarfile.TarFile, source: Path, target: str, owner: Owner = ROOT, *, links: bool = False
+    archive: tarfile.TarFile, source: Path, target: str, owner: Owner = ROOT, *, programs: str | None = None
 ) -> None:
     """All that lies in a folder: files 0644 or 0755, links as they are.
 
-    ``links``: files that are one on the disk are one in the archive.
+    ``programs``: a folder in it whose files can be executed, whatever the disk says: installers lose that.
     """
-    seen: dict[tuple[int, int], str] = {}
     for path, info in _walk(source):
         name = f"{target}/{path}" if target else path
         place = os.path.join(os.fsencode(source), os.fsencode(path))  # noqa: PTH118 - names of any bytes
-        entry = _entry(name, owner, 0o755 if info.st_mode & 0o100 else 0o644)
+        executable = info.st_mode & 0o100 or (programs is not None and path.startswith(f"{programs}/"))
+        entry = _entry(name, owner, 0o755 if executable else 0o644)
         if stat.S_ISLNK(info.st_mode):
             entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, os.fsdecode(os.readlink(place)), 0o777  # noqa: PTH115
             archive.addfile(entry)
@@ -74,12 +74,6 @@ def add_tree(
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry)
         elif stat.S_ISREG(info.st_mode):
-            same = (info.st_dev, info.st_ino)
-            if links and same in seen:
-                entry.type, entry.linkname = tarfile.LNKTYPE, seen[same]
-                archive.addfile(entry)
-                continue
-            seen[same] = name
             with open(place, "rb") as file:  # noqa: PTH123
                 entry.size = os.fstat(file.fileno()).st_size
                 archive.addfile(entry, file)

@@ -72,6 +72,10 @@ class BuildpacksBuilder:
                 reasons[f"pip_secret_mounts[{number}]"] = (
                     f"{target!r}: what lies there when packages are installed may stay in the image"
                 )
+            elif target.startswith("/root/"):
+                reasons[f"pip_secret_mounts[{number}]"] = (
+                    f"{target!r}: packages are installed by the builder's own user, who may not look there"
+                )
         return reasons
 
     def default_base(self, spec: ImageSpec, configured: str | None, *, ask: bool) -> str | None:

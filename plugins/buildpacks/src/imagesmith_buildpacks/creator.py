@@ -162,7 +162,7 @@ def _platform(inputs: Inputs, info: BuilderInfo) -> bytes:
         for each in inputs.buildpacks:
             place = f"cnb/buildpacks/{each.place}"
             add_folder(archive, place)
-            add_tree(archive, each.folder, place)
+            add_tree(archive, each.folder, place, programs="bin")
     return buffer.getvalue()
 
 
