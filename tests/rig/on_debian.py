@@ -7,7 +7,20 @@ from collections.abc import Collection
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
-from . import arm64, bases, buildah, buildkit, cnb, engine, images, network, packages, processes, registries
+from . import (
+    arm64,
+    bases,
+    buildah,
+    buildkit,
+    cnb,
+    cnb_multi,
+    engine,
+    images,
+    network,
+    packages,
+    processes,
+    registries,
+)
 from .console import RigError, part, say
 from .state import Rig, Settings, new_password, settings_path
 
@@ -36,7 +49,7 @@ def up(parts: Collection[str] = ()) -> Rig:
         with part("Debian packages"):
             packages.install([*PACKAGES, *PACKAGES_TLS, *buildah.PACKAGES])
         emulated = _start_arm64(pool) if ARM64 in parts else None
-        lifecycle = cnb.start(pool) if cnb.PART in parts else None
+        lifecycle = cnb.start(pool, cnb_multi.needed(parts)) if cnb.PART in parts else None
         settings = _settings()
         with part("registries and engines"):
             plain = registries.start_plain(settings)
@@ -51,12 +64,15 @@ def up(parts: Collection[str] = ()) -> Rig:
         for future in pending:
             future.result()
         if lifecycle:
-            cnb.publish(publisher, lifecycle.result())
+            lifecycle.result()
+            cnb.publish(publisher)
         if emulated:
             emulated.result()
             arm64.publish(publisher)
+        if lifecycle and emulated:
+            cnb_multi.publish(publisher)
     made = dataclasses.replace(publisher.images(), python311_multi=arm64.reference(publisher))
-    return Rig(host, classic, plain, tls, made, address, cnb.reference(publisher))
+    return Rig(host, classic, plain, tls, made, address, cnb_multi.reference(publisher))
 
 
 def down() -> None:

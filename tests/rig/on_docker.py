@@ -48,7 +48,8 @@ def up(parts: Collection[str] = ()) -> Rig:
         for future in images.start_public(publisher, pool):
             future.result()
         if lifecycle:
-            cnb.publish(publisher, lifecycle.result())
+            lifecycle.result()
+            cnb.publish(publisher)
     return Rig(host, None, plain, tls, publisher.images(), address, cnb.reference(publisher))
 
 

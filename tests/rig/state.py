@@ -64,6 +64,7 @@ class Cnb:
     run_pinned: str | None = None  # applications on it cannot be rebased
     run_other: str | None = None  # of another distribution
     pack: str | None = None  # path of the program
+    builder_multi: str | None = None  # linux/amd64 and linux/arm64; only with ``up --with arm64`` too
 
 
 @dataclass(frozen=True, slots=True)
