@@ -147,8 +147,10 @@ def run_steps(
         space = _space(environment)
     except IdsMissing as error:
         raise BuilderNotReady(str(error), builder="oci", hint=error.hint) from error
+    # an overlay takes no folder twice; the uppermost of equal layers says all that the others say
+    distinct = list({lower.diff_id: lower for lower in reversed(lowers)}.values())[::-1]
     with _made(space) as folder:
-        found = _Unpacking(space, folder).folders(lowers)
+        found = _Unpacking(space, folder).folders(distinct)
         outcome = space.do(
             folder,
             "run",

@@ -45,16 +45,22 @@ class Failure:
 
 def explain(failure: Failure, facts: Mapping[str, str], cache: str) -> Availability:
     """``cache``: the folder in which it was tried."""
-    problem, hint = _reason(failure, facts, cache)
+    told = {name: text.strip("\0 \n") for name, text in facts.items()}
+    problem, hint = _reason(failure, told, cache)
     return Availability(False, problem, hint)
 
 
 def _reason(failure: Failure, facts: Mapping[str, str], cache: str) -> tuple[str, str]:
     refused = failure.number in _REFUSED
     status = _status(facts.get("status", ""))
-    profile = facts.get("apparmor", "").strip("\0 \n")
+    profile = facts.get("apparmor", "")
     if failure.step == "ids":
         return _ids(failure, status)
+    if failure.step in ("mounts", "root") and refused and profile.endswith("(enforce)"):
+        return (
+            f"the AppArmor profile {profile.removesuffix(' (enforce)')} refuses to mount: {failure.text}",
+            "run this outside the container, or the container with --security-opt apparmor=unconfined",
+        )
     if failure.step in ("user", "mounts", "root") and refused and facts.get("apparmor_restricts", "0") != "0":
         return (
             (
@@ -70,20 +76,12 @@ def _reason(failure: Failure, facts: Mapping[str, str], cache: str) -> tuple[str
         return _user(failure, facts, status)
     if failure.step == "mounts" and refused and status.get("Seccomp") == "2":
         return _SECCOMP
-    if failure.step in ("mounts", "root") and refused and profile.endswith("(enforce)"):
-        return (
-            f"the AppArmor profile {profile.removesuffix(' (enforce)')} refuses to mount: {failure.text}",
-            "run this outside the container, or the container with --security-opt apparmor=unconfined",
-        )
     if failure.step == "root" and "mount root" in failure.text:
         return (
+            f"no overlay can be mounted over {cache} (Linux {facts.get('release', '')}): {failure.text}",
             (
-                f"no overlay can be mounted over {cache} (Linux {facts.get('release', '').strip()}): "
-                f"{failure.text}"
-            ),
-            (
-                "it takes Linux 5.12 or newer and a file system such as ext4, xfs or btrfs, not a container's own: "
-                "name a folder on one with IMAGESMITH_CACHE_DIR"
+                "it takes Linux 5.12 or newer and a file system such as ext4, xfs or btrfs, not a "
+                "container's own: name a folder on one with IMAGESMITH_CACHE_DIR"
             ),
         )
     if failure.step == "files":
@@ -104,15 +102,15 @@ _SECCOMP = (
 
 
 def _user(failure: Failure, facts: Mapping[str, str], status: Mapping[str, str]) -> tuple[str, str]:
-    if facts.get("most_namespaces", "").strip() == "0" or failure.number == errno.ENOSPC:
+    if facts.get("most_namespaces", "") == "0" or failure.number == errno.ENOSPC:
         return (
             (
                 f"user namespaces are turned off or used up (user.max_user_namespaces = "
-                f"{facts.get('most_namespaces', '?').strip()})"
+                f"{facts.get('most_namespaces', '?')})"
             ),
             "as root: sysctl -w user.max_user_namespaces=15000",
         )
-    if facts.get("clone_allowed", "1").strip() == "0":
+    if facts.get("clone_allowed", "1") == "0":
         return (
             "user namespaces are for root alone here (kernel.unprivileged_userns_clone = 0)",
             "as root: sysctl -w kernel.unprivileged_userns_clone=1",
