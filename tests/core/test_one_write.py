@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +17,7 @@ from imagesmith import (
     BuilderEntry,
     BuildPlan,
     Built,
+    Environment,
     ImageSpec,
     Message,
     RegistryError,
@@ -26,6 +30,7 @@ from imagesmith.plugins import Plugins
 from imagesmith.settings import load_settings
 from imagesmith.stores import StoredImage
 from imagesmith.stores.registry import RegistryStore, open_repository
+from imagesmith.stores.shared import Registries
 from tests.core import fake_registry as fakes
 from tests.core.fake_registry import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, running, sha
 from tests.core.test_pipeline import Bench, Pushing
@@ -38,6 +43,7 @@ class Leaving(Pushing):
     remembers: set[str] = field(default_factory=set)
     trusting: bool = False
     """go on remembering, whatever the core says"""
+    registries: Registries | None = None
 
     def build(self, plan: BuildPlan, report: Reporter) -> Built:
         self.built.append(plan)
@@ -50,8 +56,7 @@ class Leaving(Pushing):
         config = request.base.config
         assert isinstance(below, list)
         known = sha(layer) in self.remembers and (self.trusting or not request.ask_again)
-        with open_repository(destination.repository, self.env) as store:
-            store._origin.transport._sleep = lambda seconds: None
+        with open_repository(destination.repository, self.env, registries=self.registries) as store:
             if not known:
                 store.put_blob(layer)
                 for each in below:
@@ -87,9 +92,12 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
             "IMAGESMITH_BUILDER": "leaving",
         }
         builder = Leaving(env, name="leaving")
-        plugins = Plugins(
-            discover=False, entries=[BuilderEntry("leaving", "for tests", lambda environment: builder)]
-        )
+
+        def make(environment: Environment) -> Leaving:
+            builder.registries = environment.registries
+            return builder
+
+        plugins = Plugins(discover=False, entries=[BuilderEntry("leaving", "for tests", make)])
         yield Bench(registry, builder, load_settings(tmp_path, env), plugins)
 
 
@@ -263,6 +271,33 @@ def test_a_registry_that_stores_something_else_is_found_out(bench: Bench, tmp_pa
     with pytest.raises(RegistryError, match=r"has sha256:.* where sha256:.* was sent"):
         bench.build(edited(bench, tmp_path, "1"))
     assert bench.tags() == set()
+
+
+def test_one_conversation_with_a_registry_that_wants_tokens(bench: Bench, tmp_path: Path) -> None:
+    bench.registry.auth = "bearer"
+    login = base64.b64encode(f"alice:{bench.registry.users['alice']}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {bench.registry.host: {"auth": login}}}))
+    env = {**bench.settings.env, "DOCKER_CONFIG": str(tmp_path)}
+    bench.settings = load_settings(tmp_path, env)
+    bench.builder.env = env
+    bench.build(edited(bench, tmp_path, "1"))
+    requests(bench)
+    connections: set[int] = set()
+    accept = bench.registry._server.get_request
+    bench.registry._server.get_request = lambda: _noted(accept(), connections)  # type: ignore[method-assign]
+    bench.build(edited(bench, tmp_path, "2"))
+    log = requests(bench)
+    refused = "GET /v2/me/app/manifests/TAG"
+    assert log[:3] == [refused, log[1], refused], "asked for a login once"
+    tokens = [line for line in log if line.startswith("GET /token")]
+    assert len(tokens) == 4, "to read there, to read the base, to write, to mount"
+    assert len(log) == 8 + 1 + len(tokens)
+    assert len(connections) == 1
+
+
+def _noted(accepted: tuple[socket.socket, object], connections: set[int]) -> tuple[socket.socket, object]:
+    connections.add(accepted[0].getpeername()[1])
+    return accepted
 
 
 def test_several_threads_may_use_a_store(bench: Bench) -> None:

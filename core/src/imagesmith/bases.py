@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
     from imagesmith.settings import Settings
     from imagesmith.stores import Store
+    from imagesmith.stores.shared import Registries
 
 __all__ = ["resolve"]
 
 
-def resolve(spec: ImageSpec, reference: str, settings: Settings) -> Mapping[str, BaseImage]:
+def resolve(
+    spec: ImageSpec, reference: str, settings: Settings, registries: Registries | None = None
+) -> Mapping[str, BaseImage]:
     """Platform -> base, for each platform of the spec.
 
     A base that is a spec without a registry stands in the local engine; every other in a registry.
@@ -35,7 +38,7 @@ def resolve(spec: ImageSpec, reference: str, settings: Settings) -> Mapping[str,
     parsed = parse(reference)
     name = reference if local else (parsed.digest or parsed.tag or "latest")
     try:
-        with contextlib.closing(_open(spec, reference, settings, local=local)) as store:
+        with contextlib.closing(_open(spec, reference, settings, registries, local=local)) as store:
             return _all(store, name, reference, spec.platforms, local=local)
     except StoreError as error:
         error.message = f"base image {reference}: {error.message}"
@@ -68,7 +71,9 @@ def _one(
     )
 
 
-def _open(spec: ImageSpec, reference: str, settings: Settings, *, local: bool) -> Store:
+def _open(
+    spec: ImageSpec, reference: str, settings: Settings, registries: Registries | None, *, local: bool
+) -> Store:
     if local:
         from imagesmith.stores.local import LocalStore, connect  # noqa: PLC0415
 
@@ -85,4 +90,5 @@ def _open(spec: ImageSpec, reference: str, settings: Settings, *, local: bool) -
         config or spec.registry_config,
         mirrored=True,
         kept=settings.documents(),
+        registries=registries,
     )

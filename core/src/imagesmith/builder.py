@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imagesmith.sources import Staged
     from imagesmith.spec import ImageSpec
     from imagesmith.stores import StoredImage
+    from imagesmith.stores.shared import Registries
 
 __all__ = [
     "PLUGIN_API",
@@ -353,6 +354,8 @@ class Environment:
     """a folder of the builder's own under the user's cache; it may not exist yet"""
     options: Mapping[str, object] = field(default_factory=FrozenMap)
     """the machine's settings for this builder"""
+    registries: Registries | None = None
+    """connections and logins that the core uses for this build, for builders that open repositories"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class Job:
         else:
             reference = base_for(self.spec, self.builder, self.settings, ask=True)
         self.report(Phase("resolving", reference))
-        resolved = bases.resolve(self.spec, reference, self.settings)
+        resolved = bases.resolve(self.spec, reference, self.settings, self.place.registries)
 
         environments = conda_environments.solve_all(
             self.spec, self.builder, resolved, self.settings, scratch, self.report

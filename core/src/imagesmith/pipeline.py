@@ -32,6 +32,7 @@ from imagesmith.making import Job
 from imagesmith.places import Place, place_for
 from imagesmith.settings import Settings
 from imagesmith.spec import ImageSpec
+from imagesmith.stores.shared import Registries
 from imagesmith.without_engine import naming_a_way_out
 
 if TYPE_CHECKING:
@@ -119,10 +120,12 @@ def build(
     started = time.monotonic()
     settings = settings or current_settings()
     plugins = plugins or _plugins(settings)
-    chosen = _choose(spec, builder, settings, plugins)
+    registries = Registries()
+    chosen = _choose(spec, builder, settings, plugins, registries)
     make = partial(_maker, plugins, settings)
     with (
-        place_for(spec, settings, push=push, output=output) as place,
+        registries,
+        place_for(spec, settings, push=push, output=output, registries=registries) as place,
         naming_a_way_out(spec, chosen.name, place.destination(), settings, plugins, make),
     ):
         _check(spec, place, chosen, plugins)
@@ -167,7 +170,13 @@ def build(
                 return BuildResult(reference, digest, spec.platforms, made_by, False, seconds, log, conda)
 
 
-def make_builder(plugins: Plugins, name: str, settings: Settings, runner: Runner) -> Builder:
+def make_builder(
+    plugins: Plugins,
+    name: str,
+    settings: Settings,
+    runner: Runner,
+    registries: Registries | None = None,
+) -> Builder:
     """The builder of that name, given what it may touch. Raises PluginError."""
     return plugins.make(
         name,
@@ -176,14 +185,15 @@ def make_builder(plugins: Plugins, name: str, settings: Settings, runner: Runner
             env=settings.env,
             cache_dir=settings.cache_dir() / name,
             options=settings.options.get(name, FrozenMap()),
+            registries=registries,
         ),
     )
 
 
-def _maker(plugins: Plugins, settings: Settings, name: str) -> Builder:
+def _maker(plugins: Plugins, settings: Settings, name: str, registries: Registries | None = None) -> Builder:
     from imagesmith.runner import SubprocessRunner  # noqa: PLC0415
 
-    return make_builder(plugins, name, settings, SubprocessRunner())
+    return make_builder(plugins, name, settings, SubprocessRunner(), registries)
 
 
 def _plugins(settings: Settings) -> Plugins:
@@ -192,11 +202,17 @@ def _plugins(settings: Settings) -> Plugins:
     return Plugins(blocked=settings.blocked)
 
 
-def _choose(spec: ImageSpec, argument: str | None, settings: Settings, plugins: Plugins) -> Builder:
+def _choose(
+    spec: ImageSpec,
+    argument: str | None,
+    settings: Settings,
+    plugins: Plugins,
+    registries: Registries | None = None,
+) -> Builder:
     from imagesmith.plugins import choose  # noqa: PLC0415
 
     name = choose(argument, spec.builder, settings.builder_env, settings.builder_project, plugins.names())
-    return _maker(plugins, settings, name)
+    return _maker(plugins, settings, name, registries)
 
 
 def _check(spec: ImageSpec, place: Place, builder: Builder, plugins: Plugins) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from imagesmith.settings import Settings
     from imagesmith.spec import ImageSpec
     from imagesmith.stores import Store, StoredImage
+    from imagesmith.stores.shared import Registries
 
 __all__ = ["Found", "Place", "place_for"]
 
@@ -51,6 +52,7 @@ class Place:
         own_staging: bool,
         documents: Path | None = None,
         archive: Archive | None = None,
+        registries: Registries | None = None,
     ) -> None:
         """``archive``: the file that the image in the layout folder, which goes at the end, becomes."""
         self._target = target
@@ -59,6 +61,7 @@ class Place:
         self._registry_config = registry_config
         self._documents = documents
         self._archive = archive
+        self.registries = registries
         self._opened: Store | None = None
 
     def destination(self, build: str = "") -> Destination:
@@ -116,7 +119,13 @@ class Place:
             case RegistryRepository(repository):
                 from imagesmith.stores.registry import open_repository  # noqa: PLC0415
 
-                return open_repository(repository, self._env, self._registry_config, kept=self._documents)
+                return open_repository(
+                    repository,
+                    self._env,
+                    self._registry_config,
+                    kept=self._documents,
+                    registries=self.registries,
+                )
             case LocalEngine():
                 from imagesmith.stores.local import LocalStore, connect  # noqa: PLC0415
 
@@ -152,7 +161,12 @@ class Place:
 
 
 def place_for(
-    spec: ImageSpec, settings: Settings, *, push: bool | None = None, output: Path | None = None
+    spec: ImageSpec,
+    settings: Settings,
+    *,
+    push: bool | None = None,
+    output: Path | None = None,
+    registries: Registries | None = None,
 ) -> Place:
     """The place of a spec's image.
 
@@ -195,6 +209,7 @@ def place_for(
         own_staging=settings.own_staging,
         documents=settings.documents(),
         archive=archive,
+        registries=registries,
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from imagesmith._frozen import FrozenMap
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from imagesmith.stores._stream import BlobStream
+    from imagesmith.stores.shared import Registries
 
 __all__ = ["RegistryStore", "open_repository"]
 
@@ -66,6 +68,7 @@ class RegistryStore:
         mirror: tuple[str, RegistryAccess] | None = None,
         kept: Path | None = None,
         only_read: bool = False,
+        shared: Callable[[str, Callable[[], Transport]], Transport] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         read_seconds: float = 60.0,
@@ -81,6 +84,7 @@ class RegistryStore:
                 What a tag leads to is always asked.
             only_read: keep there the manifests too that an index names. Not for a repository that is
                 written to: what it lacks must be seen.
+            shared: gives a way to a host that other stores use too, or makes one; then it is not closed here.
             sleep: waits, seconds.
             clock: seconds since 1970.
             read_seconds: how long a silent registry is waited for.
@@ -88,11 +92,16 @@ class RegistryStore:
 
         def remote(repository: str, access: RegistryAccess) -> Repository:
             parsed = parse(repository)
-            transport = Transport(
-                parsed.registry, access, env, sleep=sleep, clock=clock, read_seconds=read_seconds
-            )
+
+            def make() -> Transport:
+                return Transport(
+                    parsed.registry, access, env, sleep=sleep, clock=clock, read_seconds=read_seconds
+                )
+
+            transport = shared(parsed.registry, make) if shared else make()
             return Repository(transport, parsed.repository)
 
+        self._owns_connections = shared is None
         self.repository = parse(repository).repository_reference
         self._origin = remote(repository, access)
         self._mirror = remote(*mirror) if mirror else None
@@ -112,7 +121,9 @@ class RegistryStore:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the store can still be used."""
+        """Close the connections, unless others use them too; the store can still be used."""
+        if not self._owns_connections:
+            return
         self._origin.transport.close()
         if self._mirror is not None:
             self._mirror.transport.close()
@@ -345,11 +356,13 @@ def open_repository(
     *,
     mirrored: bool = False,
     kept: Path | None = None,
+    registries: Registries | None = None,
 ) -> RegistryStore:
     """A store for ``host[:port]/path``, with what the configuration files say about its host.
 
     ``mirrored``: read from the mirror that they name, if any, and from the registry what it lacks. For
     images that only are read: what a mirror has under a tag may be old. ``kept``: see ``RegistryStore``.
+    ``registries``: what all stores of one build share, given the same ``env``.
 
     Raises:
         UsageError: ``registry_config`` is missing or in no known format.
@@ -363,7 +376,8 @@ def open_repository(
     if mirrored and access.mirror:
         prefix = access.mirror.rstrip("/")
         mirror = (f"{prefix}/{name.repository}", settings.access(prefix.partition("/")[0]))
-    return RegistryStore(repository, access, env, mirror=mirror, kept=kept, only_read=mirrored)
+    shared = partial(registries.transport, registry_config) if registries else None
+    return RegistryStore(repository, access, env, mirror=mirror, kept=kept, only_read=mirrored, shared=shared)
 
 
 def _choose(offered: Sequence[str], wanted: str) -> str | None:
