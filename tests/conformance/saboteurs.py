@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,17 +24,21 @@ from imagesmith import (
     BuildPlan,
     BuildRequest,
     Built,
+    Contribution,
     Environment,
     ImagesmithError,
     Readiness,
     Reporter,
     StepLog,
     bases,
+    conda_environments,
     engine,
     existence,
     finish,
     pipeline,
     places,
+    scripts,
+    settings,
 )
 from imagesmith.conformance.samples import SECRET
 from imagesmith.plugins import Plugins
@@ -130,7 +136,7 @@ def teams() -> list[Team]:
 
 
 SABOTAGES: list[Sabotage] = []
-IMAGES = ("rich", "changed", "apt", "private")
+IMAGES = ("rich", "changed", "apt", "private", "conda")
 """groups that are called as the image they look at; no other image is meddled with"""
 ALL = "all"
 """all of its group: the images that they look at cannot even be built"""
@@ -445,6 +451,52 @@ def littering(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
     with self.local() as store:
         store.publish(built.digest, f"{plan.request.spec.name}:left")
     return built
+
+
+def forgetful(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
+    return replace(self.inner.build(plan, report), contributed=Contribution())
+
+
+def flattening(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
+    """Takes a conda environment for files and nothing else."""
+    tree = plan.request.conda
+    if tree is None or tree.folder is None:
+        return self.inner.build(plan, report)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "tree"
+        shutil.copytree(tree.folder, copy, symlinks=False)
+        request = replace(plan.request, conda=replace(tree, folder=copy))
+        return self.inner.build(replace(plan, request=request), report)
+
+
+def without_conda(real: Any) -> Any:
+    def environment(*arguments: Any) -> dict[str, str]:
+        found: dict[str, str] = real(*arguments)
+        return {**found, "PATH": found["PATH"].removeprefix("/opt/conda/bin:")}
+
+    return environment
+
+
+told("forgets where conda's programs are", "conda", "conda.path", "conda.installed", build=forgetful)
+told("follows links", "conda", "conda.files", build=flattening)
+patched(
+    "hides conda from commands", "conda", "conda.commands",
+    patches=[(scripts, "command_environment", without_conda)],
+)  # fmt: skip
+patched(
+    "tells no packages", "conda", "conda.result",
+    patches=[(conda_environments.Environments, "packages", lambda real: ())],
+)  # fmt: skip
+
+
+def without_cuda(real: Any) -> Any:
+    return lambda self, spec: real(self, spec.replace(cuda=None, cudnn=None))
+
+
+patched(
+    "does not hear of cuda", "cuda", "base.cuda",
+    patches=[(settings.Settings, "default_base", without_cuda)],
+)  # fmt: skip
 
 
 def crowding(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:

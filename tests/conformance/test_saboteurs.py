@@ -27,6 +27,8 @@ GROUPS = {
     "plain": "env.no-rebuild entrypoint.kept platform.one",
     "changed": "workdir.set workdir.owner user.set entrypoint.empty commands.root",
     "apt": "apt.installed apt.before-packages",
+    "conda": "conda.path conda.installed conda.files conda.commands conda.result",
+    "cuda": "base.cuda",
     "upper": "env.over-base base.spec base.kept base.commands",
     "private": ("index.private index.extra secrets.mounted secrets.layers secrets.told secrets.other-login"),
     "publish": "publish.force publish.clean publish.last publish.once publish.processes",

@@ -27,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for source in (ROOT / "core", made):
         run([*build, source], cwd=folder)
     core, own = next(folder.glob("imagesmith-*.whl")), next(folder.glob("imagesmith_mine-*.whl"))
-    return made, environment(folder, core, f"{own}[test]")
+    return made, environment(folder, f"{core}[conda]", f"{own}[test]")
 
 
 def test_it_passes_the_plan_tier(project: tuple[Path, Path], tmp_path: Path) -> None:

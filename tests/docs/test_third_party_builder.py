@@ -31,7 +31,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for project in (ROOT / "core", EXAMPLE):
         run([*build, project], cwd=folder)
     core, example = next(folder.glob("imagesmith-*.whl")), next(folder.glob("imagesmith_buildah-*.whl"))
-    return environment(folder, f"{core}[conformance]", example)
+    return environment(folder, f"{core}[conformance,conda]", example)
 
 
 def test_its_own_tests_pass_there(python: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Skipped", "Tier", "UnknownCheck", "catalogue", "check", "refuse_unknown", "selected"]
 
 _MODULES = (
-    "table", "planning", "quoting", "running", "environment", "packages", "files", "configuration",
+    "table", "planning", "quoting", "running", "environment", "packages", "conda", "files", "configuration",
     "commands", "bases", "publishing", "secrets", "faults",
 )  # fmt: skip
 

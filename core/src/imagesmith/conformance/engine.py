@@ -115,6 +115,17 @@ class Engine:
         for event in self._client.pull(reference, stream=True, decode=True):
             assert "error" not in event, f"the engine cannot pull {reference}: {event['error']}"
 
+    def copy(self, image: str, name: str) -> None:
+        """Pull an image, and push it under another name. AssertionError where that is refused."""
+        self.pull(image)
+        repository, _, tag = name.rpartition(":")
+        self._client.tag(image, repository, tag)
+        try:
+            for event in self._client.push(repository, tag, stream=True, decode=True):
+                assert "error" not in event, f"the engine cannot push {name}: {event['error']}"
+        finally:
+            self.remove(name)
+
     def added(self, image: str, below: int) -> Iterator[bytes]:
         """The layers above the first ``below``, unpacked, and the configuration, as stored."""
         with tempfile.TemporaryFile() as file:

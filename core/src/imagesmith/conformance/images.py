@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
+from imagesmith.base import stated_python
 from imagesmith.builder import Feature
-from imagesmith.conformance import index, samples
+from imagesmith.conformance import channel, index, samples
 from imagesmith.conformance._catalogue import Skipped
+from imagesmith.cuda import cuda_image
 from imagesmith.loading import load
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMANDS", "ENV", "FILES", "IGNORED", "INDEXED", "PACKAGED", "PASSWORD",
-    "apt", "changed", "lower", "plain", "private", "rich", "upper",
+    "apt", "changed", "conda", "cuda", "lower", "plain", "private", "rich", "upper",
 ]  # fmt: skip
 
 ENV = {
@@ -215,6 +218,46 @@ def private(subject: Subject) -> Image:
     """Packages from an index with a login and from a further one, and a secret file at install."""
     workshop = subject.workshop()
     return workshop.once("private", lambda: _private(subject, workshop))  # type: ignore[no-any-return]
+
+
+def conda(subject: Subject) -> Image:
+    """A package of a channel that the suite makes, in a version that is not the newest, and a command."""
+    workshop = subject.workshop()
+    return workshop.once("conda", lambda: _conda(subject, workshop))  # type: ignore[no-any-return]
+
+
+def _conda(subject: Subject, workshop: Workshop) -> Image:
+    if importlib.util.find_spec("rattler") is None:
+        raise Skipped("the extra imagesmith[conda] is not installed here")
+    stated = stated_python(workshop.base)
+    if stated is None:
+        raise Skipped(f"the base {workshop.base.reference} does not say which python it has")
+    made = channel.make(workshop.path("channel") / "conformance", stated)
+    spec = workshop.spec(
+        "conda",
+        conda_packages=[f"{channel.TOOL}=1.0"],
+        commands=[f"{channel.TOOL}-link > said; command -v python >> said"],
+    )
+    variables = {"IMAGESMITH_CONDA_FORGE": f"file://{made}"}
+    return workshop.made(subject.supported(spec), variables=variables)
+
+
+def cuda(subject: Subject) -> Image:
+    """What ``cuda`` and ``cudnn`` stand for: the base, under the name that the public image would have."""
+    workshop = subject.workshop()
+    return workshop.once("cuda", lambda: _cuda(workshop))  # type: ignore[no-any-return]
+
+
+def _cuda(workshop: Workshop) -> Image:
+    if stated_python(workshop.base) is None:
+        raise Skipped(f"the base {workshop.base.reference} does not say which python it has")
+    repository = f"{workshop.setting('REGISTRY')}/{workshop.name_of('nvidia')}"
+    try:
+        workshop.engine.copy(workshop.base.pinned, cuda_image("12.4", "9", repository))
+    except AssertionError as error:
+        raise Skipped(f"no image can be put where the public one would be: {error}") from error
+    spec = workshop.spec("cuda", cuda="12.4", cudnn="9")
+    return workshop.made(spec, variables={"IMAGESMITH_CUDA_REPOSITORY": repository})
 
 
 def _private(subject: Subject, workshop: Workshop) -> Image:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from imagesmith.builder import Feature
 from imagesmith.conformance._catalogue import Tier, check
-from imagesmith.conformance.images import upper
+from imagesmith.conformance.images import cuda, upper
 from imagesmith.existence import exists
 
 if TYPE_CHECKING:
@@ -45,3 +45,13 @@ def commands(subject: Subject) -> None:
     """Commands see the base's environment under the spec's."""
     have = upper(subject).text("seen")
     assert have == "upper kept\n", f"they see {have!r}"
+
+
+@check("base.cuda", Tier.LIVE, F.CUDA, F.CUDNN)
+def cuda_base(subject: Subject) -> None:
+    """CUDA and cuDNN by version stand for the image that has them, from where the machine says it is."""
+    image = cuda(subject)
+    told = image.labels.get("org.opencontainers.image.base.name", "")
+    want = f"{subject.workshop().name_of('nvidia')}:12.4.1-cudnn-runtime-ubuntu22.04"
+    assert told.endswith(f"/{want}"), f"the image stands on {told!r}, not on {want}"
+    assert image.run(["-c", "print('ok')"], entrypoint=["python"]) == "ok\n", "its python does not run"
