@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imagesmith_buildpacks.families import Family
     from imagesmith_buildpacks.site import Site
 
-__all__ = ["check_python", "check_run_image", "uid_of_work_directory"]
+__all__ = ["check_python", "check_run_image", "check_trust", "uid_of_work_directory"]
 
 
 def check_run_image(site: Site, info: BuilderInfo, family: Family) -> None:
@@ -30,14 +30,12 @@ def check_run_image(site: Site, info: BuilderInfo, family: Family) -> None:
         raise refusal(
             "build_env", f"the buildpacks of {family.name} refuse the variables {', '.join(sorted(names))}"
         )
-    if not options.trusted and site.repository is not None:
-        raise BuilderNotReady(
-            f"the builder image {options.builder} is not known, and its buildpacks would run where the "
-            "registry's login is",
-            builder="buildpacks",
-            hint="if you trust it: IMAGESMITH_BUILDPACKS_TRUST=true, or IMAGESMITH_BUILDPACKS_BUILDER",
-        )
-    if site.repository is None and (warning := builder_info.lifecycle_warning(info.lifecycle)):
+    check_trust(site)
+    if (
+        site.repository is None
+        and not site.exchanges
+        and (warning := builder_info.lifecycle_warning(info.lifecycle))
+    ):
         site.report(Message(warning, "warning"))
     ours = info.distro or facts_of(site.docker, info.reference, site.cache).distro
     theirs = builder_info.distro_of(request.base.config)
@@ -47,6 +45,18 @@ def check_run_image(site: Site, info: BuilderInfo, family: Family) -> None:
     platform = _platform(request.base.config) or request.platform
     if reason := builder_info.run_image_mismatch(info, ours, platform, theirs, request.base.reference):
         raise refusal("base_image", reason)
+
+
+def check_trust(site: Site) -> None:
+    """Whether the builder image may run where a registry's login is. Raises BuilderNotReady."""
+    options = site.options
+    if not options.trusted and (site.repository is not None or options.cache_image):
+        raise BuilderNotReady(
+            f"the builder image {options.builder} is not known, and its programs would run where the "
+            "registry's login is",
+            builder="buildpacks",
+            hint="if you trust it: IMAGESMITH_BUILDPACKS_TRUST=true, or IMAGESMITH_BUILDPACKS_BUILDER",
+        )
 
 
 def _platform(config: object) -> str:

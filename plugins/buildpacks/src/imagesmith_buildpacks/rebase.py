@@ -27,6 +27,7 @@ from imagesmith.runner import Redactor
 from imagesmith.sources import Staged
 from imagesmith.stores.local import connect
 from imagesmith_buildpacks.archive import Owner, of_texts
+from imagesmith_buildpacks.checks import check_trust
 from imagesmith_buildpacks.containers import Engine, Volume
 from imagesmith_buildpacks.derived import rebased
 from imagesmith_buildpacks.failures import explain
@@ -72,6 +73,7 @@ def rebase(environment: Environment, request: RebaseRequest, report: Reporter) -
         contextlib.closing(connect(environment.env)) as client,
     ):
         site = _site(environment, request, options, told, Engine(client), Path(folder), report)
+        check_trust(site)  # whoever made the image named it
         info = find_builder(site.docker, options.builder, request.platform, site.env, request.registry_config)
         report(Message(f"builder image {info.reference}: lifecycle {info.lifecycle}"))
         if told.get("apt"):

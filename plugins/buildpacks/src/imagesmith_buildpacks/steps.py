@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from imagesmith import Reporter
     from imagesmith.runner import Redactor
-    from imagesmith_buildpacks.containers import Engine
+    from imagesmith_buildpacks.containers import Container, Engine
 
 __all__ = ["Step", "derive"]
 
@@ -66,22 +66,21 @@ def derive(
                 with archive.open("rb") as file:
                     container.put(file)
             if steps:
-                _run(container.follow, container.start, steps, mark, report, redactor, prefix)
+                _run(container, steps, mark, Progress(report, redactor, steps[0].name, prefix=prefix))
             return container.commit(name, changes)
 
 
-def _run(follow, start, steps, mark, report, redactor, prefix) -> None:  # type: ignore[no-untyped-def]
-    waiting = list(steps)
-    progress = Progress(report, redactor, waiting[0].name, prefix=prefix)
+def _run(container: Container, steps: Sequence[Step], mark: str, progress: Progress) -> None:
+    """Run what stands in ``all.sh``; a line that begins with ``mark`` tells which step begins."""
 
     def line(text: str) -> None:
         if not text.startswith(mark):
             progress.line(text)
         elif (number := int(text.removeprefix(mark))) > 0:
-            progress.begin(waiting[number].name)
+            progress.begin(steps[number].name)
 
-    start()
-    code = follow(line)
+    container.start()
+    code = container.follow(line)
     progress.done(f"exit code {code}" if code else None)
     if code:
         text = "\n".join(progress.tail)
