@@ -6,11 +6,14 @@ import json
 import re
 import subprocess
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.rig import cnb, golang, state
+from tests.rig import __main__ as command
+from tests.rig import cnb, cnb_multi, golang, images, state
+from tests.rig.test_rig import RIG
 
 
 def test_go_version_is_read_from_what_go_says() -> None:
@@ -32,12 +35,22 @@ def test_what_is_built_is_what_the_modules_pin() -> None:
 
 
 def test_state_of_buildpacks_survives_the_file(tmp_path: Path) -> None:
-    from tests.rig.test_rig import RIG
-
     text = RIG.to_json()
     assert state.Rig.from_json(text).cnb is None
     data = {**json.loads(text), "cnb": {"builder": "b", "pack": "/pack"}}
-    assert state.Rig.from_json(json.dumps(data)).cnb == state.Cnb("b", pack="/pack")
+    found = state.Rig.from_json(json.dumps(data))
+    assert found.cnb == state.Cnb("b", pack="/pack")
+    assert "export IMAGESMITH_BUILDPACKS_BUILDER=b\n" in command.exports(found)
+    assert "IMAGESMITH_BUILDPACKS" not in command.exports(RIG)
+
+
+def test_a_public_builder_takes_the_place_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cnb.PUBLIC_BUILDER, "docker.io/some/builder:1")
+    publisher = images.Publisher(RIG.docker_host, RIG.registry, RIG.registry_tls)
+    assert cnb_multi.reference(publisher) == state.Cnb("docker.io/some/builder:1")
+    with ThreadPoolExecutor() as pool:
+        assert cnb.start(pool, ("arm64",)) is None
+    cnb.publish(publisher)  # asks neither engine nor registry
 
 
 @pytest.mark.live
