@@ -127,7 +127,7 @@ def test_an_edit_is_seven_requests_and_one_manifest(bench: Bench, tmp_path: Path
     mounted = "POST /v2/me/app/blobs/uploads"
     assert requests(bench) == [
         "GET /v2/me/app/manifests/TAG",  # is it there?
-        "GET /v2/base/manifests/one",  # what does the base's tag lead to today?
+        "HEAD /v2/base/manifests/one",  # what does the base's tag lead to today?
         "POST /v2/me/app/blobs/uploads",  # the layer
         "PUT /v2/me/app/blobs/uploads",
         mounted,  # which this builder does not remember
@@ -149,7 +149,7 @@ def test_a_change_of_configuration_is_six_requests(bench: Bench, tmp_path: Path)
     result = bench.build(spec.with_env({"A": "2"}))
     assert requests(bench) == [
         "GET /v2/me/app/manifests/TAG",
-        "GET /v2/base/manifests/one",
+        "HEAD /v2/base/manifests/one",
         "GET /v2/me/app/manifests/DIGEST",  # does what is remembered still stand?
         "POST /v2/me/app/blobs/uploads",
         "PUT /v2/me/app/blobs/uploads",
@@ -169,7 +169,7 @@ def test_platforms_come_before_their_index(bench: Bench, tmp_path: Path) -> None
 def test_what_was_kept_on_disk_and_got_damaged_is_asked_for_again(bench: Bench, tmp_path: Path) -> None:
     bench.build(edited(bench, tmp_path, "1"))
     kept = list((tmp_path / "cache" / "documents").iterdir())
-    assert len(kept) == 3, "the base's manifest and configuration, and the image's configuration"
+    assert len(kept) == 4, "the base's index, manifest and configuration, and the image's configuration"
     for file in kept:
         file.write_bytes(b"{}")
     requests(bench)

@@ -118,7 +118,7 @@ def test_an_edit_in_the_registry_is_seven_requests(bench: Bench, requests: list[
     sent = [line for line in requests if "mount" not in line]
     layers = [line for line in sent if line.startswith("POST")]
     base = rig.images.python311.partition("/")[2].replace(":", "/manifests/")
-    assert sent[:2] == [f"GET {ours}/manifests/{tag}", f"GET {base}"]
+    assert sent[:2] == [f"GET {ours}/manifests/{tag}", f"HEAD {base}"]
     assert sent[-1] == f"PUT {ours}/manifests/{tag}"
     assert [line.split()[0] for line in sent[-3:]] == ["POST", "PUT", "PUT"], "configuration and manifest"
     assert len(sent) == 7 + len(layers) - 2, (

@@ -20,6 +20,9 @@ class Kept:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
+    def __bool__(self) -> bool:
+        return self._folder is not None
+
     def get(self, digest: str) -> bytes | None:
         """What has this digest, checked; None when it is not known."""
         if self._folder is None or not digest.startswith("sha256:"):

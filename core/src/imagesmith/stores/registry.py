@@ -131,7 +131,14 @@ class RegistryStore:
     # what the core asks of every store
 
     def resolve(self, ref: str) -> str | None:
-        """What a tag leads to, with the manifest: ``platforms`` and ``read`` of the digest ask no more."""
+        """What a tag leads to, with the manifest: ``platforms`` and ``read`` of the digest ask no more.
+
+        A repository that is only read is asked for the digest first, which counts against no pull limit,
+        and for the manifest only where it is not kept.
+        """
+        if self._kept_manifests:
+            digest = self._nearest(lambda remote: remote.head_manifest(ref))
+            return None if digest is None else self._existing(digest).digest
         manifest = self._manifest(ref)
         return None if manifest is None else manifest.digest
 
