@@ -19,7 +19,7 @@ from imagesmith import BuilderNotReady, BuildFailed, ImagesmithError
 from imagesmith.hints import hint_for
 from imagesmith_oci.userns_ids import IdsMissing, find_ids
 from imagesmith_oci.userns_process import Space
-from imagesmith_oci.userns_steps import Step, apt_steps, command_steps, key_of
+from imagesmith_oci.userns_steps import TIME, Step, apt_steps, command_steps, key_of
 from imagesmith_oci.userns_why import FACTS, Availability, Failure, explain
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ __all__ = [
     "key_of",
     "run_steps",
 ]
-
-TIME = 315_619_200
-"""1980-01-02, as in all layers: what becomes of the time of day."""
 
 _SYS_ADMIN = 21
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}

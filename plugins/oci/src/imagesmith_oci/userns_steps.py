@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from imagesmith import BuildRequest, Contribution
 
-__all__ = ["Step", "apt_steps", "command_steps", "key_of"]
+__all__ = ["TIME", "Step", "apt_steps", "command_steps", "key_of"]
 
+TIME = 315_619_200
+"""1980-01-02, as in all layers: what becomes of the time of day."""
 FORMAT = 1
 """Another one where the same steps would leave other files than before."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -67,7 +69,8 @@ def apt_steps(request: BuildRequest, contributed: Contribution, env: Mapping[str
             id="apt",
             name=f"apt: {' '.join(packages)}",
             script=script,
-            runner=scripts.for_installs(request, contributed),
+            # what writes a time (font caches, the age of passwords) takes that of the files in the layer
+            runner=scripts.for_installs(request, contributed, {"SOURCE_DATE_EPOCH": str(TIME)}),
             env=_base(request),
             caches=(
                 (f"apt-{architecture}", "/var/cache/apt"),

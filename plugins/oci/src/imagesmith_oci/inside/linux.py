@@ -9,6 +9,7 @@ from typing import Final
 
 __all__ = [
     "BIND",
+    "MOVE",
     "NEWIPC",
     "NEWNS",
     "NEWPID",
@@ -19,11 +20,11 @@ __all__ = [
     "NOSUID",
     "PRIVATE",
     "REC",
+    "change_root",
     "die_with_parent",
     "drop_capabilities",
     "make_read_only",
     "mount",
-    "pivot_root",
     "set_hostname",
     "umount",
     "unshare",
@@ -39,6 +40,7 @@ NOSUID: Final = 2
 NODEV: Final = 4
 NOEXEC: Final = 8
 BIND: Final = 4096
+MOVE: Final = 8192
 REC: Final = 16384
 PRIVATE: Final = 1 << 18
 
@@ -108,12 +110,18 @@ def make_read_only(target: str) -> None:
     _checked(result, f"mount_setattr {target}")
 
 
-def pivot_root() -> None:
-    """The working directory becomes the root; what was the root lies over it, to be unmounted."""
+def change_root() -> bool:
+    """The working directory, a mount, becomes the root.
+
+    True when what was the root lies over it now, to be unmounted. False when it lies below, where nobody
+    gets: containers that may mount are often refused the better way.
+    """
     number = _PIVOT_ROOT.get(os.uname().machine)
-    if number is None:
-        raise OSError(38, f"pivot_root is not known on {os.uname().machine}", "pivot_root")
-    _checked(_libc.syscall(ctypes.c_long(number), b".", b"."), "pivot_root")
+    if number is not None and _libc.syscall(ctypes.c_long(number), b".", b".") == 0:
+        return True
+    mount(".", "/", None, MOVE)
+    os.chroot(".")
+    return False
 
 
 def set_hostname(name: str) -> None:

@@ -58,13 +58,15 @@ class Root:
     def __init__(self) -> None:
         self._made: list[tuple[str, int]] = []
         self._mounted: list[str] = []
+        self._old = -1
+        self._covers = False
 
     def enter(self, folder: str, scripts: Mapping[str, str]) -> None:
         """Change into ``folder``, a mount. The working directory is then the host's root."""
-        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.chdir(folder)
-        linux.pivot_root()
-        os.fchdir(old)
+        self._covers = linux.change_root()
+        os.fchdir(self._old)
         self._proc()
         self._dev()
         self._sys()
@@ -80,8 +82,10 @@ class Root:
 
     def close(self) -> None:
         """The host is out of reach from here on."""
-        linux.umount(".")
+        if self._covers:
+            linux.umount(".")
         os.chdir("/")
+        os.close(self._old)
 
     def bind(self, source: str, target: str) -> None:
         """A folder of the host's."""
