@@ -131,7 +131,9 @@ def test_the_last_buildpack_records_layers_and_empties_the_application(tmp_path:
     assert venv.env == {"VIRTUAL_ENV.override": "/layers/one_a/venv"}
     assert venv.env_launch == {"B.default": "two\nlines\n"}
     version = ".".join(map(str, sys.version_info[:3]))
-    assert found.python(("/elsewhere", "/layers/one_a/venv/bin")) == version
+    python = found.python(("/elsewhere", "/layers/one_a/venv/bin"))
+    assert python is not None
+    assert (python.version, python.program) == (version, os.path.realpath(sys.executable))
     assert found.python(("/elsewhere",)) is None
 
 

@@ -125,6 +125,7 @@ def test_commands_see_what_the_build_found(tmp_path: Path) -> None:
     assert done.stdout == "it's\n$x\n/layers/x/bin:/usr/local/bin:/usr/bin:/bin\n1\n"
 
 
+HOLDING = ImageSpec(base_image=ImageSpec(name="low", base_image=ImageSpec(name="lower", packages=["x"])))
 CNB_BASE = {
     "config": {**PYTHON["config"], "Labels": {"io.buildpacks.lifecycle.metadata": "{}"}}  # type: ignore[dict-item]
 }
@@ -149,6 +150,8 @@ CNB_BASE = {
         ),
         (ImageSpec(packages=["x"]), requirements("x"), CNB_BASE, "base_image"),
         (ImageSpec(), None, CNB_BASE, None),
+        (HOLDING, None, PYTHON, None),
+        (HOLDING.replace(packages=["y"]), requirements("y"), PYTHON, "base_image"),
     ],
 )
 def test_refusals(spec: ImageSpec, staged: Any, config: dict[str, Any], field: str | None) -> None:

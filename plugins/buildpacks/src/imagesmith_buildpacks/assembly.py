@@ -40,7 +40,11 @@ def assemble(site: Site, made: StoredImage, layer: Written, found: Contribution)
         whole = _with_layer(made, layer)
         if not commands:
             return Built(there, "", found, image=whole)
-        return _commands(site, _loaded(site, whole), None, found)
+        loaded = _loaded(site, whole)
+        try:
+            return _commands(site, loaded, None, found)
+        finally:
+            site.docker.forget(loaded)
     if site.repository is None:
         return _commands(site, made.digest, layer, found)
     if commands:
@@ -107,9 +111,7 @@ def _unpacked(site: Site, layer: Written) -> Path:
 def _loaded(site: Site, image: StoredImage) -> str:
     """The id of an image whose layers are files, once the engine has it."""
     with contextlib.closing(engine.local_store(site.env)) as store:
-        digest = store.write_config(image, image.config).digest
-    site.docker.tag(digest, site.local_name)  # else the engine could forget it before it is used
-    return site.local_name
+        return store.write_config(image, image.config).digest
 
 
 def _in_layout(site: Site, folder: Path, made: StoredImage, layer: Written) -> StoredImage:

@@ -19,7 +19,8 @@ from imagesmith import (
     Support,
     engine,
 )
-from imagesmith_buildpacks import __version__, labels, render
+from imagesmith_buildpacks import __version__, render
+from imagesmith_buildpacks.labels import stands_above
 from imagesmith_buildpacks.options import Options, parse
 from imagesmith_buildpacks.pip_environment import pip_arguments
 
@@ -57,10 +58,10 @@ class BuildpacksBuilder:
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
         """Options that are none, arguments that no variable can say, places where a secret would stay."""
         _, reasons = self._options(request)
-        if labels.stands_on_buildpacks(request.base) and (request.staged.has_requirements or request.conda):
+        if stands_above(request) and (request.staged.has_requirements or request.conda):
             reasons["base_image"] = (
-                f"{request.base.reference} was made by buildpacks, and buildpacks above it would not see its "
-                "packages: name all packages in one spec, or another base"
+                f"{request.base.reference} holds packages, which buildpacks above it would not see: name all "
+                "packages in one spec, or another base"
             )
         _, wrong = pip_arguments(request.spec.pip_extra_args)
         if wrong:
@@ -126,6 +127,6 @@ def _beyond_layouts(request: BuildRequest) -> dict[str, str]:
     found = {name: why for name in ("apt_packages", "commands") if getattr(request.spec, name)}
     if request.conda is not None:
         found["conda_packages" if request.spec.conda_packages else "python_version"] = why
-    if request.base.local or labels.stands_on_buildpacks(request.base):
+    if request.base.local or stands_above(request):
         found["base_image"] = f"{request.base.reference}: {why}"
     return found

@@ -71,12 +71,9 @@ def prepare(site: Site, info: BuilderInfo) -> Ground:
     if not base.local:
         site.present(base.pinned)
     archives = _conda_archive(site)
-    builder = info.reference
-    if made:
-        builder = _derive(site, "builder", info.reference, made, archives)
-    archives = [*archives, *_path_file(site)]
-    named, used = _named(site, _derive(site, "run", base.pinned, made, archives))
-    return Ground(builder, named, used)
+    run = _derive(site, "run", base.pinned, made, [*archives, *_path_file(site)])
+    builder = _derive(site, "builder", info.reference, made, archives) if made else info.reference
+    return Ground(builder, *_named(site, run))
 
 
 def rebased(site: Site) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagesmith import BuilderNotReady, FeatureUnsupported, StoreError, engine
+from imagesmith import BuilderNotReady, EngineError, FeatureUnsupported, StoreError, engine
 from imagesmith_buildpacks import builder_info
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from imagesmith_buildpacks.builder_info import BuilderInfo
     from imagesmith_buildpacks.containers import Engine
 
-__all__ = ["Facts", "engine_auth", "facts_of", "find_builder", "present", "refusal"]
+__all__ = ["Facts", "engine_auth", "facts_of", "find_builder", "present", "python_version", "refusal"]
 
 _RELEASE = re.compile(r'^(ID|VERSION_ID)="?([^"\n]*)"?$', re.MULTILINE)
 
@@ -119,6 +121,28 @@ def facts_of(docker: Engine, reference: str, cache: Path) -> Facts:
     draft.write_text(json.dumps({"distro": found.distro, "users": found.users}), encoding="utf-8")
     draft.replace(file)
     return found
+
+
+def python_version(docker: Engine, reference: str, program: str, cache: Path) -> str | None:
+    """What the python at that path of an image says it is; None where it does not run there.
+
+    The engine has the image; what it says is kept in ``cache``.
+    """
+    image = docker.inspect(reference)
+    key = hashlib.sha256(f"{image['Id'] if image else ''} {program}".encode()).hexdigest()[:32]
+    file = cache / "pythons" / key
+    with contextlib.suppress(OSError):
+        return file.read_text(encoding="utf-8") or None
+    lines: list[str] = []
+    argv = [program, "-B", "-I", "-c", "import platform; print(platform.python_version())"]
+    code = 1
+    with contextlib.suppress(EngineError), docker.container(reference, argv, network="none") as container:
+        container.start()
+        code = container.follow(lines.append)
+    found = lines[-1].strip() if lines and code == 0 else ""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(found, encoding="utf-8")
+    return found or None
 
 
 def _text(files: Mapping[str, bytes]) -> str:

@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from imagesmith import ImageSpec
+
 if TYPE_CHECKING:
-    from imagesmith import BaseImage
+    from imagesmith import BaseImage, BuildRequest
     from imagesmith.stores import StoredImage
     from imagesmith_buildpacks.site import Site
 
-__all__ = ["LABEL", "METADATA", "labels_of", "own_label", "stands_on_buildpacks"]
+__all__ = ["LABEL", "METADATA", "labels_of", "own_label", "stands_above", "stands_on_buildpacks"]
 
 METADATA = "io.buildpacks."
 """how the names of those begin that lifecycles leave"""
@@ -24,6 +26,20 @@ def stands_on_buildpacks(base: BaseImage) -> bool:
     config = base.config.get("config")
     labels = config.get("Labels") if isinstance(config, Mapping) else None
     return isinstance(labels, Mapping) and f"{METADATA}lifecycle.metadata" in labels
+
+
+def holds_packages(spec: ImageSpec) -> bool:
+    """Whether packages are in the spec's base, as far as that is a spec too."""
+    base = spec.base_image
+    if not isinstance(base, ImageSpec):
+        return False
+    own = base.packages or base.requirements or base.conda_packages
+    return bool(own) or holds_packages(base)
+
+
+def stands_above(request: BuildRequest) -> bool:
+    """Whether nothing is left for buildpacks to do on the base but what would hide its packages."""
+    return stands_on_buildpacks(request.base) or holds_packages(request.spec)
 
 
 def own_label(site: Site) -> dict[str, str]:

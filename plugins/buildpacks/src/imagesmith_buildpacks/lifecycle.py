@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from imagesmith import BuilderNotReady, Contribution, LayoutFolder, Message, engine, stated_python
+from imagesmith import (
+    BuilderNotReady,
+    BuildFailed,
+    Contribution,
+    LayoutFolder,
+    Message,
+    engine,
+    stated_python,
+)
 from imagesmith.base import base_environment
 from imagesmith.configuration import search_path
 from imagesmith_buildpacks import creator, exchange, families, launch_env, render
 from imagesmith_buildpacks.auth import registry_auth
 from imagesmith_buildpacks.containers import Volume
 from imagesmith_buildpacks.extra_buildpacks import FINISH, PACKAGES, from_folders, own
+from imagesmith_buildpacks.images import python_version
 from imagesmith_buildpacks.labels import labels_of, own_label
 from imagesmith_buildpacks.pip_environment import PIP_CONF
 
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from imagesmith_buildpacks.derived import Ground
     from imagesmith_buildpacks.extra_buildpacks import Lent
     from imagesmith_buildpacks.families import Family
+    from imagesmith_buildpacks.record import Python
     from imagesmith_buildpacks.site import Site
 
 __all__ = ["Layers", "build_layers", "certificates", "left", "lifecycle_environment"]
@@ -78,12 +88,32 @@ def build_layers(site: Site, info: BuilderInfo, family: Family, ground: Ground) 
     found = _contribution(site, info, made)
     stated = stated_python(site.request.base)
     own = None if site.request.conda is not None else made.record.python(found.path)
-    version = own or found.env.get("PYTHON_VERSION") or stated
+    version = _version(site, own) if own else found.env.get("PYTHON_VERSION") or stated
     labels = labels_of(image) | own_label(site)
     env = dict(found.env)
     if version and version != stated:
         env["PYTHON_VERSION"] = version
     return Layers(image, Contribution(found.path, env, labels), version)
+
+
+def _version(site: Site, python: Python) -> str:
+    """The version that a layer's python has in the run image. Raises BuildFailed where it has none there."""
+    if python.program.startswith(f"{render.LAYERS}/"):
+        return python.version
+    reference = site.request.base.pinned
+    if not site.request.base.local:
+        site.present(reference)
+    found = python_version(site.docker, reference, python.program, site.cache)
+    if found is None:
+        raise BuildFailed(
+            f"the buildpacks installed packages for {python.program}, and the base image "
+            f"{site.request.base.reference} has no python there that runs",
+            builder="buildpacks",
+            step="python",
+            hint="choose a base that has it, such as the builder's own run image, or a builder that brings a "
+            "python along",
+        )
+    return found
 
 
 def left(site: Site, digest: str, exported: Path | None = None) -> StoredImage:

@@ -11,10 +11,21 @@ from imagesmith_buildpacks.launch_env import Layer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Record", "read"]
+__all__ = ["Python", "Record", "read"]
 
 RECORD = "record"
 """the folder; its name is the first part of every path"""
+
+
+@dataclass(frozen=True, slots=True)
+class Python:
+    """An interpreter in a layer, as it was found where the layer was made."""
+
+    folder: str
+    """the folder of PATH it is in"""
+    version: str
+    program: str
+    """what it is, links followed: it may be one of the build image, which the run image has to have too"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +34,13 @@ class Record:
 
     buildpacks: tuple[tuple[Layer, ...], ...] = ()
     """of each buildpack, in the order in which they built"""
-    pythons: tuple[tuple[str, str], ...] = ()
-    """folder of a layer with a python, and its version"""
+    pythons: tuple[Python, ...] = ()
+    """those of the layers"""
 
-    def python(self, folders: tuple[str, ...]) -> str | None:
-        """The version of the python that is found in these folders of PATH; None where none is known."""
-        versions = {f"{folder}/bin": version for folder, version in self.pythons}
-        return next((versions[folder] for folder in folders if folder in versions), None)
+    def python(self, folders: tuple[str, ...]) -> Python | None:
+        """The one that is found in these folders of PATH; None where none is known."""
+        known = {each.folder: each for each in self.pythons}
+        return next((known[folder] for folder in folders if folder in known), None)
 
 
 def read(files: Mapping[str, bytes], group: bytes, layers: str) -> Record:
@@ -53,8 +64,9 @@ def read(files: Mapping[str, bytes], group: bytes, layers: str) -> Record:
             continue
         path = f"{layers}/{buildpack}/{name}"
         by_buildpack.setdefault(buildpack, []).append(_layer(path, held))
-        if version := held.get("python", b"").decode().strip():
-            pythons.append((path, version))
+        version, _, program = held.get("python", b"").decode().strip().partition("\n")
+        if version:
+            pythons.append(Python(f"{path}/bin", version, program))
     ordered = tuple(tuple(by_buildpack[each]) for each in order if each in by_buildpack)
     return Record(ordered, tuple(pythons))
 

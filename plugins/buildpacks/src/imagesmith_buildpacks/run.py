@@ -18,7 +18,7 @@ from imagesmith_buildpacks.checks import check_python, check_run_image, uid_of_w
 from imagesmith_buildpacks.containers import Engine
 from imagesmith_buildpacks.derived import prepare, run_image
 from imagesmith_buildpacks.images import find_builder
-from imagesmith_buildpacks.labels import own_label, stands_on_buildpacks
+from imagesmith_buildpacks.labels import own_label, stands_above
 from imagesmith_buildpacks.lifecycle import build_layers
 from imagesmith_buildpacks.site import Site
 
@@ -63,10 +63,10 @@ class Run:
                 self.report,
                 Redactor(_redactions(request)),
             )
-            return self._above(site) if stands_on_buildpacks(request.base) else self._build(site)
+            return self._above(site) if stands_above(request) else self._build(site)
 
     def _above(self, site: Site) -> Built:
-        """On an image that buildpacks made: nothing is left for them to do, only files and commands."""
+        """On an image with packages: nothing is left for buildpacks to do, only files and commands."""
         uid = uid_of_work_directory(site)
         layer = source_layer.write(site.request, site.folder / "source.tar.gz", uid)
         found = Contribution(labels=own_label(site))
