@@ -363,3 +363,9 @@ def test_several_platforms_under_one_tag(
         options = ("--platform", platform, "--pull", "always", "--quiet")
         told = engine.run(made.reference, "python", "-c", code, options=options)
         assert told == f"{machine} 1.16.0 {spec.id}\n"
+
+
+def test_a_base_without_their_python_is_refused(by_buildpacks: Build, own_cnb: Cnb, rig: Rig) -> None:
+    """The rig's buildpack makes an environment of the python that its build image has."""
+    with pytest.raises(BuildFailed, match="no python there that runs"):
+        by_buildpacks(spec_of("bare", None, base_image=rig.images.bare))
