@@ -1,8 +1,7 @@
-"""The oci builder on the rig: one digest whoever builds, odd wheels, other platforms, no privileges at all."""
+"""The oci builder on the rig: one digest whoever builds, odd wheels, other platforms, no privilege."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -25,6 +24,7 @@ pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
 OWN = ("core", "plugins/oci")
+LONG = "long_" * 30
 SOURCE = """
 from imagesmith import ImageSpec
 
@@ -239,11 +239,15 @@ def test_odd_wheels_are_what_an_installer_makes_of_them(
     odd = wheel(
         "odd",
         {
-            "odd/__init__.py": "import importlib.resources as r\nTEXT = (r.files(__name__) / 'dätä.txt').read_text()\n",
+            "odd/__init__.py": (
+                "import importlib.resources as r\nTEXT = (r.files(__name__) / 'dätä.txt').read_text()\n"
+            ),
             "odd/dätä.txt": "ünï",
-            "odd/" + "deep/" * 30 + "module_with_a_long_name.py": "X = 1\n",
+            f"odd/{LONG}/{LONG}.py": "X = 1\n",
             "odd-1.0.data/data/share/odd/manual.txt": "read me\n",
-            "odd-1.0.data/scripts/odd-args": "#!python -E -s\nimport sys; print(sys.flags.ignore_environment)\n",
+            "odd-1.0.data/scripts/odd-args": (
+                "#!python -Es\nimport sys; print(sys.flags.ignore_environment)\n"
+            ),
             "odd-1.0.data/scripts/odd-shell": "#!/bin/sh\necho shell\n",
             "odd-1.0.dist-info/entry_points.txt": "[console_scripts]\nodd-entry = odd.cli:Main.run\n",
             "odd/cli.py": "class Main:\n    @staticmethod\n    def run():\n        print('entry'); return 0\n",
@@ -264,15 +268,16 @@ def test_odd_wheels_are_what_an_installer_makes_of_them(
     ).replace(root=tmp_path)
     program = (
         "import sys, odd, both, names.one, names.two, importlib.metadata as m, importlib;"
-        "deep = importlib.import_module('odd.' + 'deep.' * 30 + 'module_with_a_long_name');"
+        f"deep = importlib.import_module('odd.{LONG}.{LONG}');"
         "missing = [f for f in m.files('odd') if not f.locate().exists()];"
         "print(odd.TEXT, deep.X, both.WHO, names.two.N, sys.odd_was_here, missing, m.version('other'))"
     )
     image = oci(spec, force=True).reference
     assert engine.run(image, "python", "-c", program) == "ünï 1 other 2 True [] 1.0\n"
-    shell = "odd-args && odd-shell && odd-entry && cat /opt/venv/share/odd/manual.txt && head -1 /opt/venv/bin/odd-args"
+    shell = "odd-args && odd-shell && odd-entry && cd /opt/venv && cat share/odd/manual.txt"
+    shell += " && head -1 bin/odd-args"
     out = engine.run(image, "sh", "-c", shell)
-    assert out == "1\nshell\nentry\nread me\n#!/opt/venv/bin/python -E -s\n"
+    assert out == "1\nshell\nentry\nread me\n#!/opt/venv/bin/python -Es\n"
 
 
 def test_a_wheel_of_forty_thousand_files(oci: Build, rig: Rig, engine: Engine, tmp_path: Path) -> None:
@@ -309,7 +314,7 @@ def test_a_base_that_has_python3_only_and_one_that_has_none(oci: Build, rig: Rig
     with pytest.raises(Exception, match="has no python3"):
         oci(bare, force=True)
     wrong = spec.replace(name="wrong", python_version="3.12")
-    with pytest.raises(Exception, match="carries python 3.11.2, the spec asks for 3.12"):
+    with pytest.raises(Exception, match=r"carries python 3\.11\.2, the spec asks for 3\.12"):
         oci(wrong, force=True)
 
 
@@ -341,41 +346,6 @@ def test_source_that_is_pure_is_made_a_wheel_and_compiled_source_is_refused(
     with pytest.raises(BuildFailed, match="fast") as refused:
         oci(ImageSpec(name="compiled", packages=["./compiled"], **told).replace(root=tmp_path), force=True)
     assert "another builder" in str(refused.value.hint) or "wheel of fast" in str(refused.value.hint)
-
-
-def test_a_conda_environment_becomes_layers(oci: Build, rig: Rig, engine: Engine) -> None:
-    pytest.importorskip("rattler", reason="py-rattler is not installed")
-    spec = ImageSpec(
-        name="conda",
-        registry=f"{rig.registry}/oci",
-        base_image=rig.images.bare,
-        python_version="3.12",
-        conda_packages=["zlib"],
-        packages=["humanize==4.9.0", "markupsafe==3.0.2"],
-        entrypoint=[
-            "python",
-            "-c",
-            "import sys, humanize, markupsafe._speedups; print(sys.version_info[:2], sys.prefix)",
-        ],
-    )
-    result = oci(spec, force=True)
-    assert engine.run(result.reference) == "(3, 12) /opt/conda\n"
-    manifest = hashlib.sha256(result.reference.encode()).hexdigest()
-    assert manifest
-    assert {each.name for each in result.conda} >= {"python", "zlib"}
-
-
-def test_another_python_than_the_bases_is_laid_out(oci: Build, rig: Rig, engine: Engine) -> None:
-    pytest.importorskip("rattler", reason="py-rattler is not installed")
-    spec = ImageSpec(
-        name="newer",
-        registry=f"{rig.registry}/oci",
-        base_image=rig.images.python311,
-        python_version="3.12",
-        packages=["humanize==4.9.0"],
-        entrypoint=["python", "-c", "import sys, humanize; print(sys.version_info[:2])"],
-    )
-    assert engine.run(oci(spec, force=True).reference) == "(3, 12)\n"
 
 
 def test_apt_and_commands_without_an_engine(oci: Build, rig: Rig, engine: Engine, tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ class Packages:
         self._files: dict[Package, Future[Path]] = {}
         self._machine: Machine | None = None
         self._fetcher: Fetcher | None = None
+        self.known = True
+        """whether uv was asked nothing"""
 
     # what is wanted
 
@@ -89,6 +91,7 @@ class Packages:
         cache = LockCache(self.environment.cache_dir / "locks")
         known = None if anew or asked.arguments.upgrade else cache.get(asked.key)
         if known is None or not self._all_at_hand(known):
+            self.known = False
             folder = Path(tempfile.mkdtemp(prefix="resolve-", dir=self.scratch))
             runner, env = self.environment.runner, self._uv_env()
             known = resolve(asked, runner, env, folder, self.say, self.redact, refresh=anew)

@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -46,6 +47,14 @@ __all__ = ["Run"]
 
 NAME = "oci"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(slots=True)
+class _Step:
+    """What goes on: ``say`` takes its lines."""
+
+    say: Callable[[str], None]
+    cached: bool = False
 
 
 class Run:
@@ -99,13 +108,14 @@ class Run:
             facts = base.facts(apt)
             python, contributed = python_of(self._request, facts, self._plan.contributed)
             wants = self._request.staged.has_requirements
-            with self._step("packages", "packages: resolve", when=wants) as say:
+            with self._step("resolve", "resolve packages", when=wants) as step:
                 packages = Packages(
-                    self._environment, self._request, self._options, contributed, scratch, say
+                    self._environment, self._request, self._options, contributed, scratch, step.say
                 )
                 stack.callback(packages.close)
                 below = len(base.layers) + (1 if apt else 0)
                 jobs = Wanted(self._request, facts, python, below).jobs(packages, anew=anew)
+                step.cached = packages.known
             pusher = None
             if target is not None:
                 pusher = Pusher(target, base, known)
@@ -187,16 +197,16 @@ class Run:
             running = [pool.submit(self._layer, job, pusher) for job in jobs]
             try:
                 for number, (job, future) in enumerate(zip(jobs, running, strict=True)):
-                    with self._step(f"layer-{number:02d}", job.name) as say:
-                        layer, told = future.result()
-                        say(told)
+                    with self._step(f"layer-{number:02d}", job.name) as step:
+                        layer, step.cached, told = future.result()
+                        step.say(told)
                     made.append(layer)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return made
 
-    def _layer(self, job: Job, pusher: Pusher | None) -> tuple[Layer, str]:
+    def _layer(self, job: Job, pusher: Pusher | None) -> tuple[Layer, bool, str]:
         try:
             known = self._layers.get(job.key)
             layer = known or self._layers.make(job.key, job.fill, job.below)
@@ -207,8 +217,8 @@ class Run:
                 hint="make room there, or set IMAGESMITH_CACHE_DIR to a folder on another file system",
             ) from error
         sent = pusher is not None and pusher.layer(layer)
-        how = f"{'known' if known else 'written'}{', sent' if sent else ''}"
-        return layer, f"{layer.digest} {layer.size / 1e6:.1f} MB: {how}"
+        told = f"{layer.digest} {layer.size / 1e6:.1f} MB{', sent' if sent else ''}"
+        return layer, known is not None, told
 
     def _sent(self, layer: Layer | None, pusher: Pusher | None) -> list[Layer]:
         if layer is None:
@@ -303,20 +313,21 @@ class Run:
         )
 
     @contextlib.contextmanager
-    def _step(self, step: str, name: str, *, when: bool = True) -> Iterator[Callable[[str], None]]:
-        """Report a step from its start to its end; yields what takes its lines."""
+    def _step(self, step: str, name: str, *, when: bool = True) -> Iterator[_Step]:
+        """Report a step from its start to its end."""
         if not when:
-            yield lambda _: None
+            yield _Step(lambda _: None)
             return
         started = time.monotonic()
         self._report(StepStarted(step, name))
+        going = _Step(lambda line: self._report(StepLog(step, line)))
         try:
-            yield lambda line: self._report(StepLog(step, line))
+            yield going
         except ImagesmithError as error:
             told = error.message.partition("\n")[0]
             self._report(StepDone(step, time.monotonic() - started, error=told))
             raise
-        self._report(StepDone(step, time.monotonic() - started))
+        self._report(StepDone(step, time.monotonic() - started, cached=going.cached))
 
 
 def _opened(layer: Layer) -> contextlib.closing[BinaryIO]:

@@ -104,7 +104,8 @@ class Wanted:
             def fill(tar: TarWriter, some: tuple[content.CondaPart, ...] = some) -> None:
                 content.write_conda(tar, folder, top, some)
 
-            yield Job(f"conda: {_listed(names)}", key, fill, content.ways(top))
+            count = f"{len(names)} package{'s' if len(names) != 1 else ''}"
+            yield Job(f"conda: {count}: {_listed(names)}", key, fill, content.ways(top))
 
     def _packages(self, packages: Packages, python: Python, most: int, *, anew: bool) -> Iterator[Job]:
         if self._facts.libc is None:
