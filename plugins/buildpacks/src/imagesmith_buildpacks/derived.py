@@ -42,6 +42,8 @@ class Ground:
     """the run image, by the name that a rebase starts from"""
     used: str
     """the same, by the content that is used now"""
+    derived: str | None = None
+    """the same in the engine, where it was made there"""
 
 
 def run_image(site: Site) -> str:
@@ -73,7 +75,7 @@ def prepare(site: Site, info: BuilderInfo) -> Ground:
     archives = _conda_archive(site)
     run = _derive(site, "run", base.pinned, made, [*archives, *_path_file(site)])
     builder = _derive(site, "builder", info.reference, made, archives) if made else info.reference
-    return Ground(builder, *_named(site, run))
+    return Ground(builder, *_named(site, run), run)
 
 
 def rebased(site: Site) -> None:

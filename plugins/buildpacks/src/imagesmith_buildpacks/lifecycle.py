@@ -88,7 +88,7 @@ def build_layers(site: Site, info: BuilderInfo, family: Family, ground: Ground) 
     found = _contribution(site, info, made)
     stated = stated_python(site.request.base)
     own = None if site.request.conda is not None else made.record.python(found.path)
-    version = _version(site, own) if own else found.env.get("PYTHON_VERSION") or stated
+    version = _version(site, own, ground) if own else found.env.get("PYTHON_VERSION") or stated
     labels = labels_of(image) | own_label(site)
     env = dict(found.env)
     if version and version != stated:
@@ -96,12 +96,12 @@ def build_layers(site: Site, info: BuilderInfo, family: Family, ground: Ground) 
     return Layers(image, Contribution(found.path, env, labels), version)
 
 
-def _version(site: Site, python: Python) -> str:
+def _version(site: Site, python: Python, ground: Ground) -> str:
     """The version that a layer's python has in the run image. Raises BuildFailed where it has none there."""
     if python.program.startswith(f"{render.LAYERS}/"):
         return python.version
-    reference = site.request.base.pinned
-    if not site.request.base.local:
+    reference = ground.derived or site.request.base.pinned
+    if not ground.derived and not site.request.base.local:
         site.present(reference)
     found = python_version(site.docker, reference, python.program, site.cache)
     if found is None:
