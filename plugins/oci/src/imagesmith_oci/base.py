@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Base", "BaseLayer", "Origins", "oci_descriptor"]
 
-FORMAT = 1
+FORMAT = 2
+"""of what is kept of bases"""
 _ATTEMPTS = 4
 _OWN_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _TYPES = {

@@ -92,7 +92,7 @@ def told(whole: LayerIndex, env: Mapping[str, str]) -> Facts:
     for path in links:
         target = _resolved(path, links)
         if target is not None and (target in folders or not target):
-            leading[path] = target
+            leading[path] = f"/{target}"
     special = {
         path: (name.mode, name.uid, name.gid)
         for path, name in whole.names.items()

@@ -218,7 +218,10 @@ class _Plain:
             import zstandard  # noqa: PLC0415 - few bases need it
 
             made = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
-            yield from (made.decompress(data) for data in self._raw())
+            try:
+                yield from (made.decompress(data) for data in self._raw())
+            except zstandard.ZstdError as error:
+                raise UnreadableError(f"a layer of the base is damaged: {error}") from error
         elif self._first[257:262] == b"ustar" or not self._first.strip(b"\0"):
             yield from self._raw()
         else:
@@ -230,10 +233,13 @@ class _Plain:
         from zlib_ng import zlib_ng  # noqa: PLC0415 - twice as fast as the standard library's
 
         made = zlib_ng.decompressobj(16 + zlib_ng.MAX_WBITS)
-        for data in self._raw():
-            rest = data
-            while rest:
-                if made.eof:  # several members, one after the other
-                    made = zlib_ng.decompressobj(16 + zlib_ng.MAX_WBITS)
-                yield made.decompress(rest)
-                rest = made.unused_data
+        try:
+            for data in self._raw():
+                rest = data
+                while rest:
+                    if made.eof:  # several members, one after the other
+                        made = zlib_ng.decompressobj(16 + zlib_ng.MAX_WBITS)
+                    yield made.decompress(rest)
+                    rest = made.unused_data
+        except zlib_ng.error as error:
+            raise UnreadableError(f"a layer of the base is damaged: {error}") from error
