@@ -593,3 +593,61 @@ def test_in_a_container(rig: Rig, ordinary: Person, uid: str) -> None:
         assert "seccomp=unconfined" in found["hint"]
     else:
         assert "newuidmap" in found["problem"]
+
+
+@pytest.mark.parametrize(
+    "allowed", ["--security-opt=seccomp=unconfined", "--cap-add=SYS_ADMIN", "--privileged"]
+)
+def test_in_a_container_that_lets_it(rig: Rig, allowed: str) -> None:
+    """With a folder that is no container's own; without one, the answer asks for it."""
+    mounts = [str(ROOT), site_packages()]
+    paths = [*mounts, str(ROOT / "core/src"), str(ROOT / "plugins/oci/src")]
+    job = {
+        "task": "run",
+        "folder": "/kept",
+        "layers": [WORKSPACE],
+        "image": rig.images.python311,
+        "commands": ["id -u > who; useradd app; su app -s /bin/sh -c 'echo as an app'"],
+    }
+    found = []
+    with person("root") as somebody:
+        for cache, task in (("/kept/cache", "run"), ("/own", "available")):
+            out = Engine(rig.docker_host)(
+                "run", "--rm", "--interactive", "--entrypoint", "", "--network", "host", allowed,
+                *(f"--volume={path}:{path}:ro" for path in mounts), f"--volume={somebody.folder}:/kept",
+                "--env", f"PYTHONPATH={os.pathsep.join(reversed(paths))}", rig.images.python311,
+                "python3", "-m", "tests.live.namespace",
+                stdin=json.dumps({**job, "cache": cache, "task": task}),
+            )  # fmt: skip
+            found.append([json.loads(line) for line in out.splitlines()])
+    assert {"line": "as an app"} in found[0]
+    assert "layers" in found[0][-1]
+    assert found[1][-1]["ok"] is False
+    assert "no overlay can be mounted over /own" in found[1][-1]["problem"]
+    assert "IMAGESMITH_CACHE_DIR" in found[1][-1]["hint"]
+
+
+def test_a_host_without_user_namespaces(ordinary: Person) -> None:
+    """A namespace of its own plays such a host."""
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-sys_admin "$@"'
+    wrap = ("unshare", "--user", "--map-root-user", "sh", "-c", script, "sh")
+    (found,) = ordinary({"task": "available"}, *wrap)
+    assert found["ok"] is False
+    assert "max_user_namespaces = 0" in found["problem"]
+
+
+def test_two_at_once(rig: Rig) -> None:
+    """Neither disturbs what the other unpacks and downloads, with nothing there yet."""
+    with person("user") as somebody:
+        other = somebody.folder / "other"
+        other.mkdir()
+        os.chown(other, somebody.uid, somebody.gid)
+        job = {"task": "run", "image": rig.images.python311, "apt": ["jq"]}
+        started = [somebody.start(job), somebody.start({**job, "folder": str(other)})]
+        ended = [process.communicate(timeout=500) for process in started]
+        assert [err for _, err in ended] == ["", ""]
+        first, second = (
+            answer([json.loads(line) for line in out.splitlines()], "layers") for out, _ in ended
+        )
+        assert first[0]["diff_id"] == second[0]["diff_id"]
+        assert somebody.left() == []

@@ -91,8 +91,12 @@ class Layers:
     def _keep(self, draft: str, name: str) -> None:
         Path(draft, "boot").write_text(_boot(), encoding="ascii")
         Path(draft, "used").touch()
-        with contextlib.suppress(OSError):  # another build was faster
+        try:
             os.rename(draft, self._layers / name)
+        except OSError:  # another build was faster
+            if not (self._layers / name).exists():
+                raise
+            shutil.rmtree(draft)
 
     def _remove(self, folder: Path) -> None:
         gone = self._work / f"old-{folder.name}-{os.getpid()}"
