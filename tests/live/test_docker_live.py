@@ -385,6 +385,7 @@ def test_a_proxy_and_certificates_of_the_machine_reach_the_installer_and_nothing
             pip_index="http://index.invalid/simple",
         )
         second = make(proxied, variables={**machine, "HTTP_PROXY": f"http://me:hunter2@{proxy}"}, force=True)
+    assert make(proxied).reference == second.reference, "nor do they enter the tag"
     for result, package in ((first, "tlspkg"), (second, "proxypkg")):
         assert engine.run(result.reference, "python", "-c", f"import {package}; print('ok')") == "ok\n"
         said = engine("history", "--no-trunc", result.reference) + json.dumps(engine.config(result.reference))
