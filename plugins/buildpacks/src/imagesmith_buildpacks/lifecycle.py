@@ -215,14 +215,14 @@ def _creator(site: Site, ground: Ground, facts: tuple[RegistryFacts, ...]) -> re
 
 
 def _previous(site: Site, there: RegistryRepository) -> str | None:
-    """What stands under the staging tag, which a lifecycle takes for the earlier image: not where that is
-    another platform's, whose layers would be taken over. None: that it is."""
+    """The earlier image, whose layers may be taken over. None: what stands under the staging tag. Not where
+    that is another platform's, nor where the registry turned out to have lost a layer."""
     from imagesmith.stores.registry import open_repository  # noqa: PLC0415
 
     with open_repository(there.repository, site.env, site.request.spec.registry_config) as store:
         platforms = store.platforms(there.staging_tag)
     ours = site.request.platform.split("/")[:2]
-    fits = all(each.split("/")[:2] == ours for each in platforms)
+    fits = not site.request.ask_again and all(each.split("/")[:2] == ours for each in platforms)
     return None if fits else _nowhere(there.reference)
 
 
