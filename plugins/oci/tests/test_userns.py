@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -18,6 +21,7 @@ import zstandard
 
 from imagesmith import (
     BaseImage,
+    BaseImageError,
     BuilderNotReady,
     BuildFailed,
     BuildRequest,
@@ -27,6 +31,7 @@ from imagesmith import (
     Event,
     ImageSpec,
     RegistryRepository,
+    RegistryUnreachable,
     StepDone,
     StepLog,
     StepStarted,
@@ -293,7 +298,7 @@ def test_a_step_that_cannot_start(tmp_path: Path, problem: str, said: str) -> No
 @pytest.mark.usefixtures("as_root")
 def test_a_layer_that_cannot_be_unpacked(tmp_path: Path) -> None:
     runner = Talking(["", '{token}{"failed": "layer", "text": "bin/x belongs to 99999", "number": 0}'])
-    lower = Lower("sha256:aa", lambda: io.BytesIO(b"tar"))
+    lower = Lower("sha256:aa", lambda: io.BytesIO(b"tar"), keep=False)
     with pytest.raises(BuilderNotReady, match="bin/x belongs to 99999"):
         run_steps(environment(runner, tmp_path), "linux/amd64", [lower], [], [].append, into=tmp_path / "o")
     assert [job["task"] for job in runner.jobs] == ["unpack"]
@@ -302,11 +307,49 @@ def test_a_layer_that_cannot_be_unpacked(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("as_root")
 def test_equal_layers_are_one(tmp_path: Path) -> None:
     runner = Talking(["", '{token}{"done": true, "sha256": "ab", "size": 7, "entries": 2}'])
-    lowers = [Lower(diff_id, lambda: io.BytesIO(b"tar")) for diff_id in ("a", "b", "a")]
+    lowers = [Lower(diff_id, lambda: io.BytesIO(b"tar"), keep=False) for diff_id in ("a", "b", "a")]
     run_steps(environment(runner, tmp_path), "linux/amd64", lowers, [], [].append, into=tmp_path / "o")
     unpacked, ran = runner.jobs
-    assert [Path(layer["place"]).name for layer in unpacked["layers"]] == ["b", "a"]
-    assert [Path(folder).parent.name for folder in ran["lowers"]] == ["a", "b"]  # the topmost first
+    assert [Path(layer["place"]).name for layer in unpacked["layers"]] == ["0", "1"]
+    assert [Path(folder).parent.name for folder in ran["lowers"]] == ["1", "0"]  # the topmost first
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_layer_is_what_its_name_says(tmp_path: Path) -> None:
+    """Else a base could bring what builds on other bases would take for theirs."""
+    runner = Talking(["", '{token}{"done": true, "sha256": "ab", "size": 7, "entries": 2}'])
+    digest = f"sha256:{hashlib.sha256(b'tar').hexdigest()}"
+
+    def run(*lowers: Lower) -> userns.Captured:
+        return run_steps(
+            environment(runner, tmp_path), "linux/amd64", lowers, [], [].append, into=tmp_path / "o"
+        )
+
+    run(Lower(digest, lambda: io.BytesIO(gzip.compress(b"tar"))))
+    for bad in (b"other", gzip.compress(b"tar")[:-3], b"\x28\xb5\x2f\xfdno zstd"):
+        with pytest.raises(BaseImageError):
+            run(Lower(digest, functools.partial(io.BytesIO, bad)))
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_connection_that_breaks(tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    class Breaks(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            tries.append(1)
+            if len(tries) < wanted:
+                raise RegistryUnreachable("it broke", registry="r")
+            return super().read(size)
+
+    runner = Talking(["", '{token}{"done": true, "sha256": "ab", "size": 7, "entries": 2}'])
+    lower = Lower("x", lambda: Breaks(b"tar tar"), keep=False)
+    for wanted in (3, 4):
+        tries.clear()
+        with contextlib.nullcontext() if wanted == 3 else pytest.raises(RegistryUnreachable):
+            run_steps(
+                environment(runner, tmp_path), "linux/amd64", [lower], [], [].append, into=tmp_path / "o"
+            )
 
 
 @pytest.mark.usefixtures("as_root")

@@ -8,6 +8,7 @@ lent ids. When it ends, however it ends, nothing stays mounted.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from imagesmith import BuilderNotReady, BuildFailed, ImagesmithError
+from imagesmith import BaseImageError, BuilderNotReady, BuildFailed, ImagesmithError, RegistryUnreachable
 from imagesmith.hints import hint_for
 from imagesmith_oci.userns_ids import IdsMissing, find_ids
 from imagesmith_oci.userns_process import Space
@@ -23,7 +24,7 @@ from imagesmith_oci.userns_steps import TIME, Step, apt_steps, command_steps, ke
 from imagesmith_oci.userns_why import FACTS, Availability, Failure, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from imagesmith import Environment, Reporter
     from imagesmith_oci.userns_process import Outcome
@@ -44,6 +45,8 @@ __all__ = [
 _SYS_ADMIN = 21
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _BATCH_BYTES = 256 << 20
+_TRIES = 3
+_DAMAGED = "the base image is damaged, or made wrongly: use another one"
 
 
 class Readable(Protocol):
@@ -99,7 +102,7 @@ def _available(environment: Environment, platform: str | None) -> Availability:
         space = _space(environment)
     except IdsMissing as error:
         return Availability(False, str(error), error.hint)
-    with _made(space) as folder:
+    with space.work() as folder:
         outcome = space.do(folder, "probe", architecture=architecture)
     if outcome.failure:
         return explain(outcome.failure, _facts(), str(environment.cache_dir))
@@ -138,7 +141,9 @@ def run_steps(
 
     Raises:
         BuildFailed: a step failed.
+        BaseImageError: a layer below is not what it should be.
         BuilderNotReady: this host does not let it be done.
+        RegistryUnreachable, RegistryError: a layer below cannot be fetched.
     """
     try:
         space = _space(environment)
@@ -146,7 +151,7 @@ def run_steps(
         raise BuilderNotReady(str(error), builder="oci", hint=error.hint) from error
     # an overlay takes no folder twice; the uppermost of equal layers says all that the others say
     distinct = list({lower.diff_id: lower for lower in reversed(lowers)}.values())[::-1]
-    with _made(space) as folder:
+    with space.work() as folder:
         found = _Unpacking(space, folder).folders(distinct)
         outcome = space.do(
             folder,
@@ -189,13 +194,15 @@ class _Unpacking:
         return paths
 
     def _fetch(self, number: int, lower: Lower) -> str:
-        from imagesmith_oci.userns_stream import plain  # noqa: PLC0415 - loads zstandard
-
         tar = self._folder / f"{number}.tar"
-        with lower.open() as stream, tar.open("wb") as target:
-            for data in plain(stream):
-                target.write(data)
-                self._bytes += len(data)
+        for left in reversed(range(_TRIES)):
+            try:
+                size = _copy(lower, tar)
+                break
+            except RegistryUnreachable:
+                if not left:
+                    raise
+        self._bytes += size
         name = self._name(lower.diff_id)
         place = name if lower.keep else str(self._folder / "layers" / str(number))
         self._waiting.append({"tar": str(tar), "place": place})
@@ -213,21 +220,30 @@ class _Unpacking:
         self._waiting, self._bytes = [], 0
 
 
+def _copy(lower: Lower, tar: Path) -> int:
+    """The plain layer as a file; its size. What is kept must be what its name says: other images use it."""
+    from imagesmith_oci.userns_stream import DAMAGED, plain  # noqa: PLC0415 - loads zstandard
+
+    digest, size = hashlib.sha256(), 0
+    try:
+        with lower.open() as stream, tar.open("wb") as target:
+            for data in plain(stream):
+                target.write(data)
+                digest.update(data)
+                size += len(data)
+    except DAMAGED as error:
+        raise BaseImageError(f"the layer {lower.diff_id} cannot be read: {error}", hint=_DAMAGED) from error
+    if lower.keep and lower.diff_id != f"sha256:{digest.hexdigest()}":
+        raise BaseImageError(
+            f"a layer is not what the image's configuration says: sha256:{digest.hexdigest()} "
+            f"instead of {lower.diff_id}",
+            hint=_DAMAGED,
+        )
+    return size
+
+
 def _space(environment: Environment) -> Space:
     return Space(environment, find_ids(environment.env, sees_mounts=_may_mount()))
-
-
-@contextlib.contextmanager
-def _made(space: Space) -> Iterator[Path]:
-    try:
-        with space.work() as folder:
-            yield folder
-    except PermissionError as error:
-        raise BuilderNotReady(
-            f"the folder {space.cache} cannot be written: {error}",
-            builder="oci",
-            hint="name another one with IMAGESMITH_CACHE_DIR",
-        ) from error
 
 
 def _may_mount() -> bool:

@@ -70,10 +70,21 @@ class Space:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Path]:
-        """A folder for one build, known to be in use as long as this process lives."""
-        for name in ("layers", "kept", "work"):
-            (self.cache / name).mkdir(mode=0o755, parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.cache / "work"))
+        """A folder for one build, known to be in use as long as this process lives.
+
+        Raises:
+            BuilderNotReady: nothing can be written there.
+        """
+        try:
+            for name in ("layers", "kept", "work"):
+                (self.cache / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.cache / "work"))
+        except OSError as error:
+            raise BuilderNotReady(
+                f"nothing can be kept in the folder {self.cache}: {error}",
+                builder="oci",
+                hint="name another one with IMAGESMITH_CACHE_DIR",
+            ) from error
         lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from imagesmith_oci.userns import Readable
 
-__all__ = ["plain"]
+__all__ = ["DAMAGED", "plain"]
+
+DAMAGED = (zlib.error, zstandard.ZstdError, EOFError)
+"""What ``plain`` raises for a layer that is damaged, or ends too early."""
 
 _CHUNK = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -23,8 +26,7 @@ def plain(stream: Readable) -> Iterator[bytes]:
     """The layer's bytes, uncompressed. The stream is read to its end.
 
     Raises:
-        zlib.error, zstandard.ZstdError: it is damaged.
-        EOFError: it ends too early.
+        zlib.error, zstandard.ZstdError, EOFError: see ``DAMAGED``.
     """
     head = _fill(stream)
     if head.startswith(_GZIP):
