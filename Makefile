@@ -29,7 +29,12 @@ rig-down:
 	@$(PYTHON) -m tests.rig down
 
 demo: venv rig
-	@$(WITH_RIG) $(BIN)/python examples/hello/demo.py
+ifeq ($(BUILDER),oci)
+	@$(WITH_RIG) $(BIN)/python examples/hello/without_docker.py \
+	  "$$($(BIN)/python -c 'from tests.rig import user; print(user.ordinary().name)')"
+else
+	@$(WITH_RIG) IMAGESMITH_BUILDER=$(BUILDER) $(BIN)/python examples/hello/demo.py
+endif
 
 test: venv rig-all
 	@$(WITH_RIG) $(BIN)/pytest $(PYTEST_ARGS)

@@ -241,5 +241,5 @@ class _Plain:
                         made = zlib_ng.decompressobj(16 + zlib_ng.MAX_WBITS)
                     yield made.decompress(rest)
                     rest = made.unused_data
-        except zlib_ng.error as error:
+        except zlib_ng.error as error:  # type: ignore[misc]
             raise UnreadableError(f"a layer of the base is damaged: {error}") from error
