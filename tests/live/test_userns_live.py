@@ -651,3 +651,13 @@ def test_two_at_once(rig: Rig) -> None:
         )
         assert first[0]["diff_id"] == second[0]["diff_id"]
         assert somebody.left() == []
+
+
+def test_an_id_that_was_not_lent(rig: Rig, ordinary: Person) -> None:
+    layer = [*WORKSPACE, {"name": "far", "text": "x", "uid": 100_000}]
+    said = ordinary(
+        {"task": "run", "image": rig.images.python311, "layers": [layer], "commands": ["echo never"]}
+    )
+    assert said[-1]["error"] == "BuilderNotReady"
+    assert "far belongs to 100000:0, and these ids were not lent" in said[-1]["message"]
+    assert ordinary.left() == []
