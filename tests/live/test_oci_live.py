@@ -8,8 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from plugins.oci.tests.ocisamples import wheel
 
 from imagesmith import BuilderNotReady, BuildFailed, ImageSpec
 from tests.live.conftest import Build, Engine
+from tests.rig import user
 from tests.rig.state import Rig
 
 pytestmark = pytest.mark.live
@@ -62,22 +64,21 @@ class Installed:
         return [self.python, "-c", "from imagesmith.cli import main; main()", *words]
 
 
-def install(python: str, folder: Path) -> Installed:
+def install(python: str, folder: Path, more: tuple[str, ...] = ()) -> Installed:
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert uv is not None
     argv = [uv, "pip", "install", "--quiet", "--no-sources", "--target", str(folder), "--python", python]
-    subprocess.run([*argv, *(str(ROOT / each) for each in OWN)], check=True)
+    subprocess.run([*argv, *(str(ROOT / each) for each in OWN), *more], check=True)
     return Installed(python, folder)
 
 
 @pytest.fixture(scope="module")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that every user may enter."""
-    folder = tmp_path_factory.mktemp("public")
-    for each in (folder, *folder.parents):
-        if each.stat().st_uid == os.getuid() and "pytest" in str(each):
-            each.chmod(0o755)
-    return folder
+def public() -> Iterator[Path]:
+    """A folder that every user may enter; pytest's own are private, and made so by each run again."""
+    folder = Path(tempfile.mkdtemp(prefix="imagesmith-live-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,12 @@ def built(argv: list[str], cwd: Path, env: Mapping[str, str], *before: str) -> s
     return digest
 
 
+def as_user(who: user.User, group: int | None = None) -> tuple[str, ...]:
+    """How to start a program as that user, with one more group."""
+    groups = ("--clear-groups",) if group is None else ("--groups", str(group))
+    return ("setpriv", "--reuid", str(who.uid), "--regid", str(who.gid), *groups)
+
+
 def environment_of(home: Path, rig: Rig, libraries: Path, **more: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_", "SSL_"))}
     return {
@@ -146,21 +153,11 @@ def test_one_digest_whoever_builds_it(
     second = project(
         other / "some where" / "else", rig, umask=0o077, age=1_000_000_000, compression=compression
     )
+    who = user.ordinary()
     for each in (other, *other.rglob("*")):
-        os.chown(each, 1001, 1001, follow_symlinks=False)
+        os.chown(each, who.uid, who.gid, follow_symlinks=False)
     theirs = environment_of(other, rig, system.libraries, TZ="America/Los_Angeles", LANG="C")
-    drop = (
-        "setpriv",
-        "--reuid",
-        "1001",
-        "--regid",
-        "1001",
-        "--clear-groups",
-        "sh",
-        "-c",
-        'umask 077; exec "$@"',
-        "sh",
-    )
+    drop = (*as_user(who), "sh", "-c", 'umask 077; exec "$@"', "sh")
     digests["an ordinary user"] = built(system.argv(), second, theirs, *drop)
 
     if newer := _newer_python():
@@ -186,6 +183,55 @@ def _newer_python() -> str | None:
     return None
 
 
+CATALOGUE = """
+import contextlib, json, os
+from dataclasses import replace
+from imagesmith import Feature
+from imagesmith.conformance import check_builder
+from imagesmith_oci.builder import FEATURES, OciBuilder
+
+class WithoutEngine(OciBuilder):
+    features = {key: value for key, value in FEATURES.items() if key != Feature.LOCAL_ENGINE}
+
+    def __init__(self, environment):
+        nowhere = {**environment.env, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+        super().__init__(replace(environment, env=nowhere))
+
+told = []
+with contextlib.suppress(PermissionError):  # unpacked layers belong to ids that the user was lent
+    check_builder(WithoutEngine, watch=told.append)
+print(json.dumps([os.getuid(), [[each.status, each.check.id, each.message] for each in told]]))
+"""
+
+
+def test_the_whole_catalogue_as_an_ordinary_user(public: Path, rig: Rig) -> None:
+    """Built with no engine in reach, run by the rig's."""
+    if not rig.docker_host.startswith("unix://") or not Path("/usr/bin/python3.11").exists():
+        pytest.skip("an ordinary user cannot reach the rig's engine, or has no python here")
+    who, socket = user.ordinary(), Path(rig.docker_host.removeprefix("unix://"))
+    libraries = install("/usr/bin/python3.11", public / "catalogue", ("docker>=7", "hypothesis", "pytest"))
+    home = public / "ordinary"
+    (home / "tmp").mkdir(parents=True)
+    for each in (home, home / "tmp"):
+        os.chown(each, who.uid, who.gid)
+    env = environment_of(home, rig, libraries.libraries, TMPDIR=str(home / "tmp"))
+    env |= {
+        "DOCKER_HOST": rig.docker_host,
+        "IMAGESMITH_CONFORMANCE_REGISTRY": f"{rig.registry}/conformance",
+        "IMAGESMITH_CONFORMANCE_MULTI_BASE": rig.images.python311_multi or "",
+    }
+    start = as_user(who, socket.stat().st_gid)
+    argv = [*start, libraries.python, "-c", CATALOGUE]
+    done = subprocess.run(argv, cwd=home, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    uid, told = json.loads(done.stdout.splitlines()[-1])
+    assert uid == who.uid
+    failed = {name: message for status, name, message in told if status not in {"passed", "skipped"}}
+    assert set(failed) == {"apt.before-packages", "secrets.mounted", "packages.before-files"}, failed
+    assert "uid" in failed["packages.before-files"], "source is made a wheel by whoever builds"
+    assert sum(status == "passed" for status, *_ in told) > 80
+
+
 def test_it_builds_in_a_container_without_any_privilege(
     system: Installed, public: Path, rig: Rig, engine: Engine
 ) -> None:
@@ -201,7 +247,8 @@ def test_it_builds_in_a_container_without_any_privilege(
     ]  # fmt: skip
     told = engine(
         "run", "--rm", *options, rig.images.python311, "/usr/bin/python3.11", "-c",
-        "from imagesmith.cli import main; main()", "build", "--json", "--force", "--builder", "oci", "image.py",
+        "from imagesmith.cli import main; main()",
+        "build", "--json", "--force", "--builder", "oci", "image.py",
     )  # fmt: skip
     inside = json.loads(told)["digest"]
     outside = built(system.argv(), work, environment_of(folder / "home", rig, system.libraries))
@@ -250,7 +297,7 @@ def test_odd_wheels_are_what_an_installer_makes_of_them(
             ),
             "odd-1.0.data/scripts/odd-shell": "#!/bin/sh\necho shell\n",
             "odd-1.0.dist-info/entry_points.txt": "[console_scripts]\nodd-entry = odd.cli:Main.run\n",
-            "odd/cli.py": "class Main:\n    @staticmethod\n    def run():\n        print('entry'); return 0\n",
+            "odd/cli.py": "class Main:\n    @staticmethod\n    def run():\n        print('entry')\n",
             "odd.pth": "import sys; sys.odd_was_here = True\n",
             "names/one.py": "N = 1\n",
             "both.py": "WHO = 'odd'\n",
