@@ -63,6 +63,12 @@ class BuildpacksBuilder:
                 f"{request.base.reference} holds packages, which buildpacks above it would not see: name all "
                 "packages in one spec, or another base"
             )
+        config = request.base.config.get("config")
+        if request.spec.commands and isinstance(config, Mapping) and config.get("Volumes"):
+            reasons["base_image"] = (
+                f"{request.base.reference} has volumes ({', '.join(config['Volumes'])}): what commands write "
+                "there would not be kept; choose a base without them"
+            )
         _, wrong = pip_arguments(request.spec.pip_extra_args)
         if wrong:
             reasons["pip_extra_args"] = wrong
