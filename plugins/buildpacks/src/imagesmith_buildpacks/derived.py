@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Ground", "prepare", "rebased", "recipe", "run_image"]
 
 _NAME = "imagesmith-buildpacks"
+_KEEP = 16
+"""names of derived images of either kind, so that what stays in an engine has an end"""
 TAG = "imagesmith-run"
 """how the tags of derived run images begin, in the repository of the image that stands on them"""
 
@@ -133,6 +135,8 @@ def _derive(site: Site, use: str, image: str, made: dict[str, object], archives:
         platform=request.platform,
         prefix=f"{use}-",
     )
+    for old in site.docker.named(f"{_NAME}/{use}")[_KEEP:]:
+        site.docker.forget(old)
     return name
 
 
