@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,6 @@ from imagesmith_buildpacks.options import Options, parse
 from imagesmith_buildpacks.pip_environment import pip_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from imagesmith.rebasing import RebaseRequest
 
 FEATURES: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(Feature, Support.FULL))
