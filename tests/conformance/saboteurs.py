@@ -499,6 +499,18 @@ patched(
 )  # fmt: skip
 
 
+def losing(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
+    """As engines do that commit a container: what stands in a volume is not of it."""
+    config: Any = plan.request.base.config.get("config")
+    if not config.get("Volumes"):
+        return self.inner.build(plan, report)
+    request = spec_of(plan.request, commands=[*plan.request.spec.commands, "rm -rf /workspace/*"])
+    return self.inner.build(self.inner.plan(request), report)
+
+
+told("commits containers", "volume", "base.volume", build=losing)
+
+
 def crowding(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
     """Leave a container, which removes itself once it was seen."""
     built, base = self.inner.build(plan, report), plan.request.base.pinned

@@ -29,6 +29,7 @@ GROUPS = {
     "apt": "apt.installed apt.before-packages",
     "conda": "conda.path conda.installed conda.files conda.commands conda.result",
     "cuda": "base.cuda",
+    "volume": "base.volume",
     "upper": "env.over-base base.spec base.kept base.commands",
     "private": ("index.private index.extra secrets.mounted secrets.layers secrets.told secrets.other-login"),
     "publish": "publish.force publish.clean publish.last publish.once publish.processes",

@@ -90,16 +90,23 @@ def _lines_of_code(text: str) -> set[int]:
     return found
 
 
-@pytest.mark.live
-def test_it_passes_the_whole_catalogue_there(python: Path, tmp_path: Path, rig: Rig) -> None:
+@pytest.fixture
+def live(tmp_path: Path, rig: Rig) -> dict[str, str]:
+    """The environment of a stranger on the rig's machine, with a storage of its own for buildah."""
     if reason := buildah.missing():
         if os.environ.get("CI") and rig.docker_host_classic:
             pytest.fail(reason)
         pytest.skip(reason)
     told = {k: v for k, v in rigged(tmp_path).items() if k.startswith(("IMAGESMITH_", "DOCKER_"))}
-    env = {**bare(tmp_path), **told, **buildah.storage(tmp_path / "buildah"), "PATH": ON_PATH}
+    return {**bare(tmp_path), **told, **buildah.storage(tmp_path / "buildah"), "PATH": ON_PATH}
+
+
+@pytest.mark.live
+def test_it_passes_the_whole_catalogue_there(
+    python: Path, tmp_path: Path, rig: Rig, live: dict[str, str]
+) -> None:
     argv: list[str | Path] = [python.parent / "imagesmith", "conformance", "buildah", "--json"]
-    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, cwd=tmp_path, env=live, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     found = {each["id"]: each for each in report["checks"]}
@@ -111,3 +118,35 @@ def test_it_passes_the_whole_catalogue_there(python: Path, tmp_path: Path, rig: 
     several = set() if rig.images.python311_multi else {"platform.several"}
     assert {name for name, each in found.items() if each["status"] == "skipped"} == local | several
     assert not list((tmp_path / "buildah" / "graph" / "overlay-containers").glob("*/")), "containers are left"
+
+
+@pytest.mark.live
+def test_files_stay_where_the_base_has_a_volume(
+    python: Path, tmp_path: Path, rig: Rig, live: dict[str, str]
+) -> None:
+    """buildah would throw away what steps write into a volume, and say nothing."""
+    base = f"{rig.registry}/third-party/volume:1"
+    docker: list[str | Path] = ["docker", "--host", rig.docker_host]
+    (tmp_path / "Dockerfile").write_text(f"FROM {rig.images.python311}\nVOLUME /workspace\n")
+    run(
+        [*docker, "build", "--quiet", "--tag", base, "--file", tmp_path / "Dockerfile", tmp_path],
+        cwd=tmp_path,
+    )
+    run([*docker, "push", "--quiet", base], cwd=tmp_path)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "x.txt").write_text("x")
+    (tmp_path / "spec.toml").write_text(
+        f'name = "third-party/on-volume"\nregistry = "{rig.registry}"\nbase_image = "{base}"\n'
+        'source_root = "app"\npackages = ["six"]\ncommands = ["echo made > made.txt"]\n'
+    )
+    reference = ""
+    try:
+        built = run([python.parent / "imagesmith", "build", "spec.toml", "--json"], cwd=tmp_path, env=live)
+        reference = json.loads(built)["reference"]
+        inside = run([*docker, "run", "--rm", reference, "ls", "/workspace"], cwd=tmp_path)
+        assert inside.split() == ["made.txt", "x.txt"]
+        config = json.loads(run([*docker, "image", "inspect", reference], cwd=tmp_path))[0]["Config"]
+        assert config["Volumes"] == {"/workspace": {}}
+    finally:
+        for image in filter(None, (base, reference)):
+            run([*docker, "rmi", "--force", image], cwd=tmp_path)

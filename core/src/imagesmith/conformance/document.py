@@ -33,8 +33,8 @@ class TestMine(BuilderConformance):
 ```
 
 `imagesmith.conformance.check_builder("mine")` returns the same as a value. All of it needs the extra
-`imagesmith[conformance]`, and the checks of conda packages `imagesmith[conda]`. A check whose features the builder does not have is skipped. New checks come with
-minor releases only.
+`imagesmith[conformance]`, and the checks of conda packages `imagesmith[conda]`. A check whose features the
+builder does not have is skipped. New checks come with minor releases only.
 
 The live tier takes from the environment what it cannot make itself, and skips, with the reason, what needs
 more than there is:

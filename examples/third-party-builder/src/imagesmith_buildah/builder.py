@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from imagesmith import (
@@ -96,12 +96,20 @@ def _layer(
     bound = [f"--volume={path}:{at}:ro" for path, at in lay_out(request, recipe(request).files, shown)]
     try:
         buildah.step(report, f"start from {start[-1]}", "from", "--name", name, *start)
+        for volume in _volumes(request):  # what steps write into one would be lost; the core puts it back
+            buildah.step(report, f"volume: {volume}", "config", f"--volume={volume}-", name)
         for step in steps:
             buildah.step(report, step.name, *IN_CONTAINER, *bound, name, "--", *step.argv)
         buildah.tries("run", name, "--", "rmdir", MOUNT)
         buildah.step(report, "keep what was made", "commit", "--quiet", name, image)
     finally:
         buildah.tries("rm", name)
+
+
+def _volumes(request: BuildRequest) -> Iterable[str]:
+    config = request.base.config.get("config")
+    volumes = config.get("Volumes") if isinstance(config, Mapping) else None
+    return volumes if isinstance(volumes, Mapping) else ()
 
 
 def _push(buildah: Buildah, report: Reporter, request: BuildRequest, image: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imagesmith.builder import Feature
-from imagesmith.conformance._catalogue import Tier, check
+from imagesmith.conformance._catalogue import Skipped, Tier, check
 from imagesmith.conformance.images import cuda, upper
+from imagesmith.errors import FeatureUnsupported
 from imagesmith.existence import exists
+from imagesmith.stores.registry import open_repository
 
 if TYPE_CHECKING:
     from imagesmith.conformance.subject import Subject
@@ -55,3 +58,34 @@ def cuda_base(subject: Subject) -> None:
     want = f"{subject.workshop().name_of('nvidia')}:12.4.1-cudnn-runtime-ubuntu22.04"
     assert told.endswith(f"/{want}"), f"the image stands on {told!r}, not on {want}"
     assert image.run(["-c", "print('ok')"], entrypoint=["python"]) == "ok\n", "its python does not run"
+
+
+@check("base.volume", Tier.LIVE, F.BASE_IMAGE, F.SOURCE_ROOT, F.COMMANDS)
+def volume(subject: Subject) -> None:
+    """Files and what commands write stay where the base declares a volume; else that base is refused."""
+    workshop = subject.workshop()
+    base = f"{workshop.setting('REGISTRY')}/{workshop.name_of('volume-base')}"
+    try:
+        workshop.engine.copy(workshop.base.pinned, f"{base}:plain")
+    except AssertionError as error:
+        raise Skipped(f"no base with a volume can be made: {error}") from error
+    with open_repository(base, workshop.env, None) as store:
+        plain = store.read("plain")
+        assert plain is not None, f"the engine pushed {base}:plain, but nothing stands there"
+        inner = plain.config.get("config")
+        config = {**(inner if isinstance(inner, Mapping) else {}), "Volumes": {"/workspace": {}}}
+        store.publish(store.write_config(plain, {**plain.config, "config": config}).digest, "1")
+    folder = workshop.path("volume")
+    (folder / "file.txt").write_text("file\n", encoding="utf-8")
+    spec = workshop.spec(
+        "volume", base_image=f"{base}:1", source_root=folder, commands=["echo command > command.txt"]
+    )
+    try:
+        image = workshop.made(spec)
+    except AssertionError as error:
+        refused = error.__cause__
+        if isinstance(refused, FeatureUnsupported) and "base_image" in refused.fields:
+            return
+        raise
+    lost = [path for path in ("file.txt", "command.txt") if path not in image.tree]
+    assert not lost, f"lost, without a word: {', '.join(lost)}"
