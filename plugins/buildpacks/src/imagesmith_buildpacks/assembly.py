@@ -42,16 +42,16 @@ def assemble(site: Site, made: StoredImage, layer: Written, found: Contribution)
             return Built(there, "", found, image=whole)
         loaded = _loaded(site, whole)
         try:
-            return _commands(site, loaded, None, found)
+            return put_together(site, loaded, None, found)
         finally:
             site.docker.forget(loaded)
     if site.repository is None:
-        return _commands(site, made.digest, layer, found)
+        return put_together(site, made.digest, layer, found)
     if commands:
         image = f"{site.repository.repository}@{made.digest}"
         site.present(image)
         try:
-            return _commands(site, image, layer, found)
+            return put_together(site, image, layer, found)
         finally:
             site.docker.forget(image)
     from imagesmith.stores.registry import open_repository  # noqa: PLC0415 - for this destination only
@@ -62,13 +62,9 @@ def assemble(site: Site, made: StoredImage, layer: Written, found: Contribution)
     return Built(there, "", found, image=_with_layer(made, layer))
 
 
-def put_together(site: Site, image: str, layer: Written, found: Contribution) -> Built:
-    """The same on any image that the engine has, by way of the engine. Raises as ``assemble``."""
-    return _commands(site, image, layer, found)
-
-
-def _commands(site: Site, image: str, layer: Written | None, found: Contribution) -> Built:
-    """Unpack the layer in a container of the image, run the commands there, and leave what comes of it."""
+def put_together(site: Site, image: str, layer: Written | None, found: Contribution) -> Built:
+    """Unpack the layer in a container of an image that the engine has, run the commands there, and leave
+    what comes of it where it was wanted. Raises as ``assemble``."""
     texts = command_scripts(site.request, found)
     steps = [
         Step(f"command: {command}", f"{number:03d}.sh", "command.sh")

@@ -6,8 +6,7 @@ import codecs
 import contextlib
 import tarfile
 import tempfile
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from imagesmith import EngineError
@@ -108,8 +107,6 @@ class Engine:
     """What this builder asks of the Docker Engine. Every method raises EngineError where it says no."""
 
     client: APIClient
-    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """of all containers, so that a person can tell whose they are"""
 
     @contextlib.contextmanager
     def container(
@@ -152,7 +149,6 @@ class Engine:
                 working_dir="/",
                 host_config=host,
                 platform=platform,
-                labels=dict(self.labels),
             )
         container = Container(client, str(made["Id"]))
         try:
