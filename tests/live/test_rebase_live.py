@@ -38,6 +38,7 @@ def ground(registry: str, own_cnb: Cnb, engine: Engine) -> Callable[[str | None]
 
     def moved(image: str | None) -> str:
         assert image is not None
+        engine("pull", "--quiet", image)
         engine("tag", image, name)
         engine("push", "--quiet", name)
         engine("rmi", name)
