@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ import pytest
 
 from imagesmith.stores._documents import MANIFEST, encode
 from imagesmith.stores.registry import open_repository
+from imagesmith_oci.inside.capture import capture
+from imagesmith_oci.inside.layers import _in_own_root
 from tests.live import namespace
 from tests.live.conftest import Engine
 from tests.rig import user
@@ -288,6 +291,21 @@ def test_what_the_layers_hold(made: dict[Who, list[dict[str, Any]]]) -> None:
     assert found["srv"].issym()
     assert (found["workspace/made.txt"].uid, found["workspace/made.txt"].mode) == (4321, 0o4755)
     assert {entry.mtime for name, entry in found.items() if name.startswith("workspace/")} == {315_619_200}
+
+
+def test_a_layer_unpacked_and_taken_again_is_the_same(
+    made: dict[Who, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    for number, layer in enumerate(made["user"][1:]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with warnings.catch_warnings():  # pytest may have threads, which newer pythons do not like at a fork
+            warnings.simplefilter("ignore", DeprecationWarning)
+            _in_own_root(layer["tar"], str(folder))
+        with (tmp_path / "again.tar").open("wb") as file:
+            again = capture(str(folder), [], file, start=time.time_ns(), time=315_619_200)
+        assert list(differences(layer["tar"], file.name)) == []
+        assert f"sha256:{again.sha256}" == layer["diff_id"]
 
 
 @pytest.mark.parametrize("store", ["containerd", "classic"])

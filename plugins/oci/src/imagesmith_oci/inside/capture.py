@@ -121,9 +121,9 @@ def _is_opaque(path: bytes) -> bool:
 
 def _settle(full: bytes, about: os.stat_result, start: int, time: int) -> int:
     """The time, in seconds, that the entry gets; the file gets it, too."""
+    if stat.S_ISCHR(about.st_mode):  # the mark of a removed file has no time that means anything
+        return time
     settled = about.st_mtime_ns // _SECOND if about.st_mtime_ns < start else time
-    if stat.S_ISCHR(about.st_mode):
-        return settled
     if stat.S_ISREG(about.st_mode) and full.endswith(b".pyc"):
         _settle_byte_code(full, start, time)
     os.utime(full, ns=(settled * _SECOND,) * 2, follow_symlinks=False)

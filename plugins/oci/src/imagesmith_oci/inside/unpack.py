@@ -34,7 +34,7 @@ def unpack(stream: BinaryIO) -> None:
     folders: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
-            for entry in archive:
+            while (entry := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
                 name = posixpath.normpath(f"/{entry.name}").lstrip("/")
                 try:
