@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zlib
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     import tarfile
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexCache", "LayerIndex", "Name", "UnreadableError", "read_layer"]
 
 FORMAT = 1
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _TEXTS = re.compile(r"etc/(passwd|group|os-release)|usr/lib/os-release|(.*/)?pyvenv\.cfg")
 _LIBC = re.compile(r"(.*/)?libc(\.so\.6|-2\.\d+\.so)")
 _GLIBC = re.compile(rb"GNU C Library [^\n]{0,80}release version (\d+)\.(\d+)")
@@ -120,7 +121,7 @@ def read_layer(stream: Readable) -> LayerIndex:
     found = LayerIndex()
     plain = _Plain(stream)
     try:
-        with tarfile.open(fileobj=plain, mode="r|", errorlevel=2) as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=plain, mode="r|", bufsize=_CHUNK, errorlevel=2) as archive:  # type: ignore[call-overload]
             for member in archive:
                 _take(archive, member, found)
                 archive.members = []  # it would keep them all
@@ -192,18 +193,23 @@ class _Plain:
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._first = stream.read(_CHUNK)
-        self._ready = b""
+        self._ready = memoryview(b"")
         self._more = self._pieces()
 
     def read(self, size: int) -> bytes:
         """``size`` bytes, fewer only at the end."""
-        pieces, held = [self._ready], len(self._ready)
-        while held < size and (piece := next(self._more, None)) is not None:
-            pieces.append(piece)
-            held += len(piece)
-        data = b"".join(pieces)
-        self._ready = data[size:]
-        return data[:size]
+        pieces, held = [], 0
+        while held < size:
+            if not self._ready:
+                piece = next(self._more, None)
+                if piece is None:
+                    break
+                self._ready = memoryview(piece)
+            part = self._ready[: size - held]
+            self._ready = self._ready[len(part) :]
+            pieces.append(part)
+            held += len(part)
+        return b"".join(pieces)
 
     def _raw(self) -> Iterator[bytes]:
         data, self._first = self._first, b""
@@ -215,13 +221,7 @@ class _Plain:
         if self._first[:2] == b"\x1f\x8b":
             yield from self._gunzipped()
         elif self._first[:4] == b"\x28\xb5\x2f\xfd":
-            import zstandard  # noqa: PLC0415 - few bases need it
-
-            made = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
-            try:
-                yield from (made.decompress(data) for data in self._raw())
-            except zstandard.ZstdError as error:
-                raise UnreadableError(f"a layer of the base is damaged: {error}") from error
+            yield from self._unzstd()
         elif self._first[257:262] == b"ustar" or not self._first.strip(b"\0"):
             yield from self._raw()
         else:
@@ -239,7 +239,33 @@ class _Plain:
                 while rest:
                     if made.eof:  # several members, one after the other
                         made = zlib_ng.decompressobj(16 + zlib_ng.MAX_WBITS)
-                    yield made.decompress(rest)
-                    rest = made.unused_data
+                    yield made.decompress(rest, _CHUNK)
+                    rest = made.unused_data if made.eof else made.unconsumed_tail
+            yield made.flush()
         except zlib_ng.error as error:  # type: ignore[misc]
             raise UnreadableError(f"a layer of the base is damaged: {error}") from error
+
+    def _unzstd(self) -> Iterator[bytes]:
+        import zstandard  # noqa: PLC0415 - few bases need it
+
+        pieces = cast("IO[bytes]", _Pieces(self._raw()))
+        made = zstandard.ZstdDecompressor().stream_reader(pieces, read_across_frames=True)
+        try:
+            while data := made.read(_CHUNK):
+                yield data
+        except zstandard.ZstdError as error:
+            raise UnreadableError(f"a layer of the base is damaged: {error}") from error
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._ready = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        data = self._ready or next(self._pieces, b"")
+        self._ready = data[size:] if size >= 0 else b""
+        return data[:size] if size >= 0 else data
