@@ -52,7 +52,13 @@ class OciBuilder:
             found = uv_version()
         except ModuleNotFoundError:  # PackageNotFoundError is one
             return Readiness(False, problem="uv is not installed", hint="pip install uv")
-        return Readiness(True, (f"uv {found}",))
+        return Readiness(True, (f"uv {found}", self._steps()))
+
+    def _steps(self) -> str:
+        """Whether apt and commands can be run here; an answer that they can is kept as long as it fits."""
+        from imagesmith_oci.hosts import steps_here  # noqa: PLC0415
+
+        return steps_here(self._environment)
 
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
         """Options and arguments that are none, platforms that nothing can be resolved for."""

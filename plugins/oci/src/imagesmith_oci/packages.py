@@ -88,6 +88,10 @@ class Packages:
             StoreError: an index cannot be reached.
         """
         asked = question(self.request, self.options, self.machine, python, libc)
+        if self.request.conda is not None and self.request.conda.folder is not None:
+            from imagesmith_oci.installed import found_in  # noqa: PLC0415 - few specs need it
+
+            asked = replace(asked, installed=found_in(self.request.conda.folder))
         cache = LockCache(self.environment.cache_dir / "locks")
         known = None if anew or asked.arguments.upgrade else cache.get(asked.key)
         if known is None or not self._all_at_hand(known):

@@ -7,12 +7,13 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import BuildFailed, BuildRequest
 from imagesmith_oci.arguments import Arguments, translate
+from imagesmith_oci.installed import FOLDER, write_stubs
 from imagesmith_oci.lock import Lock, UnusableError, read_pylock
 from imagesmith_oci.machine import Machine, stripped
 from imagesmith_oci.platforms import Libc, tags, uv_platform
@@ -41,6 +42,8 @@ class Question:
     machine: Machine
     python: str
     libc: Libc
+    installed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """canonical name -> version and metadata of what the image has already"""
 
     @property
     def platform(self) -> str:
@@ -63,6 +66,7 @@ class Question:
             "sdists": self.options.sdists,
             "machine": self.machine.basis,
             "for": [self.platform, self.python, str(self.libc)],
+            "installed": sorted((name, version) for name, (version, _) in self.installed.items()),
             "uv": uv_version(),
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
@@ -135,7 +139,11 @@ def resolve(
     """
     lay_out_requirements(asked.request, scratch)
     (scratch / "locked").mkdir()
+    if asked.installed:
+        write_stubs(asked.installed, scratch / FOLDER)
     command = argv(uv_program(), asked.arguments, asked.options.sdists, asked.platform, asked.python)
+    if asked.installed:
+        command += ["--find-links", f"../{FOLDER}", "--constraints", f"../{FOLDER}/constraints.txt"]
     main, extra = indexes(asked)
     own = {"UV_DEFAULT_INDEX": main} if main else {}
     if extra:
@@ -155,12 +163,16 @@ def resolve(
             step="packages",
             returncode=done.returncode,
             tail=done.tail[-20:],
-            hint=_hint(text),
+            hint=_hint(text, asked),
         )
     try:
         text = (scratch / "locked" / "pylock.toml").read_text(encoding="utf-8")
         allowed = hashes(asked.request.staged.texts)
         lock = read_pylock(text, tags(asked.python, asked.request.platform, asked.libc), allowed)
+        kept = {name: version for name, (version, _) in asked.installed.items()}
+        lock = replace(
+            lock, packages=tuple(each for each in lock.packages if kept.get(each.name) != each.version)
+        )
         _check_hashes(lock, allowed, required=asked.arguments.require_hashes or bool(allowed))
     except (OSError, ValueError, UnusableError) as error:
         raise BuildFailed(
@@ -223,7 +235,9 @@ def _first(tail: tuple[str, ...]) -> str:
     return ""
 
 
-def _hint(text: str) -> str:
+def _hint(text: str, asked: Question) -> str:
+    if any(f"{name}=={version}" in text for name, (version, _) in asked.installed.items()):
+        return "what the conda environment has is kept: name another version of it in conda_packages"
     if _NO_WHEEL.search(text):
         return (
             "nothing is compiled here: choose a version with wheels, build a wheel and name its file, or use "
