@@ -92,7 +92,12 @@ class Engine:
 
     def history(self, image: str) -> str:
         """What the engine tells of how it was made."""
-        return json.dumps(self._client.history(image))  # type: ignore[no-untyped-call]
+        # a container holds on to the unpacked layers, without which some engines tell nothing
+        held = self._client.create_container(image, ["true"])["Id"]
+        try:
+            return json.dumps(self._client.history(image))  # type: ignore[no-untyped-call]
+        finally:
+            self._client.remove_container(held, v=True, force=True)
 
     def names(self, repository: str) -> set[str]:
         """What stands under a repository: ``repository:tag``."""
