@@ -517,7 +517,7 @@ def crowding(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
     with contextlib.closing(connect(self.environment.env)) as client:
         client.pull(base)
         config = client.create_host_config(auto_remove=True)
-        made = client.create_container(base, ["sleep", "30"], entrypoint=[], host_config=config)
+        made = client.create_container(base, ["sleep", "60"], entrypoint=[], host_config=config)
         client.start(made["Id"])
     return built
 
@@ -636,7 +636,7 @@ told("installs nothing and says nothing", "fault", "fault.package",
 
 
 def unresolved(real: Any) -> Any:
-    def resolve(spec: Any, reference: str, settings: Any) -> Any:
+    def resolve(spec: Any, reference: str, *more: Any) -> Any:
         return {platform: BaseImage(reference) for platform in spec.platforms}
 
     return resolve
@@ -648,10 +648,12 @@ patched("asks the builder for what the base lacks", "refusal", "fault.base", "fa
 
 def unready(self: Saboteur) -> Readiness:
     found = self.inner.ready()
-    return found if found.ok else replace(found, hint=None)
+    if not found.ok:  # a hint that lacks would not be seen: the core adds one of its own
+        raise RuntimeError(found.problem)
+    return found
 
 
-told("does not say what to do without an engine", "refusal", "fault.dead-engine", ready=unready)
+told("is lost without an engine", "refusal", "fault.dead-engine", ready=unready)
 
 
 def deaf(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from imagesmith.spec import ImageSpec
 
 F = Feature
-_SECONDS_OF_OTHERS = 6.0
+_SECONDS_OF_OTHERS = 30.0
 """in which containers end that somebody else ran on the engine"""
 
 
