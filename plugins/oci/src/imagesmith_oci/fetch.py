@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import ssl
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,12 @@ class Fetcher:
         self._certificates = certificates
         self._trusted = set(trusted)
         self._sleep = sleep
+        self._stopped = threading.Event()
         self._pools: dict[tuple[str | None, bool], urllib3.PoolManager] = {}
+
+    def stop(self) -> None:
+        """Let no download go on: the build has failed."""
+        self._stopped.set()
 
     def fetch(self, package: Package) -> tuple[Package, Path]:
         """The file, and the package with its hash.
@@ -120,6 +126,8 @@ class Fetcher:
         try:
             with draft.open("wb") as file:
                 while data := answer.read(_CHUNK, decode_content=False):
+                    if self._stopped.is_set():
+                        raise StoreError("the download was stopped", hint="the build has failed: see why")
                     hasher.update(data)
                     file.write(data)
         except HTTPError as error:

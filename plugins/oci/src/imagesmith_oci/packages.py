@@ -126,6 +126,9 @@ class Packages:
                 ]
                 wheels.write(tar, laid)
             except wheels.BadWheelError as error:
+                for each in group:
+                    if not each.path:  # it was whole when it came: the next build fetches it anew
+                        self._kept(each).unlink(missing_ok=True)
                 raise BuildFailed(
                     f"packages: {error}",
                     builder=NAME,
@@ -137,6 +140,8 @@ class Packages:
 
     def close(self) -> None:
         """Fetch no more."""
+        if self._fetcher is not None:
+            self._fetcher.stop()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 

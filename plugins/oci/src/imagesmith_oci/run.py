@@ -33,6 +33,7 @@ from imagesmith_oci.base import Base, BaseLayer, Origins
 from imagesmith_oci.layers import Layer, LayerCache, key_of
 from imagesmith_oci.packages import Packages
 from imagesmith_oci.push import Known, Pusher
+from imagesmith_oci.tidy import tidy
 from imagesmith_oci.wanted import Job, Wanted, python_of
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Run:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagesmith-oci-")))
             base = stack.enter_context(Base(self._request, self._environment.env, self._cache))
             target = stack.enter_context(self._target())
+            stack.callback(tidy, self._cache)
             try:
                 return self._build(scratch, base, target, anew=False)
             except VanishedError:  # what was resolved before may be gone by now
