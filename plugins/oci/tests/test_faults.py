@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -85,6 +86,8 @@ class Index:
     files: dict[str, bytes] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    login: str = ""
+    """``user:password`` that it wants"""
     faults: list[int | bytes] = field(default_factory=list)
     """answers to the next requests for files: a status, or a beginning after which it hangs up"""
 
@@ -114,7 +117,12 @@ def index() -> Iterator[Index]:
                     send_a_part(fault, len(fault) + 100)(self)
                     return
                 status, data = fault, b""
+            token = base64.b64encode(held.login.encode()).decode()
+            if held.login and self.headers.get("Authorization") != f"Basic {token}":
+                status, data = 401, b""
             self.send_response(status)
+            if status == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="index"')
             self.send_header("Content-Type", "text/html" if page else "application/octet-stream")
             self.send_header("Content-Length", str(len(data or b"")))
             self.end_headers()
@@ -383,3 +391,25 @@ def test_a_layout_is_whole(make: Make, index: Index, tmp_path: Path) -> None:
         data = (blobs / entry["digest"].removeprefix("sha256:")).read_bytes()
         assert entry["digest"] == f"sha256:{hashlib.sha256(data).hexdigest()}"
         assert entry["size"] == len(data)
+
+
+def test_credentials_go_to_their_host_and_nowhere_else(
+    make: Make, registry: FakeRegistry, index: Index, tmp_path: Path
+) -> None:
+    """They are added back to what uv found without them, and stand in nothing that is kept."""
+    index.add("odd", wheel())
+    index.login = "me:hidden-word"
+    (tmp_path / "token").write_text("other-hidden-word\n")
+    address = index.address.replace("http://", "http://me:hidden-word@")
+    result = make(
+        packages=["odd"],
+        pip_index=f"{address}/simple",
+        pip_secret_mounts=[("token", "/run/token")],
+    )
+    added = layers(registry, result)
+    assert any(f"{SITE}/odd.py" in entries(data) for data in added)
+    assert not [data for data in added if b"hidden-word" in data]
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    told = [path for path in kept if b"hidden-word" in path.read_bytes() and "uv" not in path.parts]
+    assert not told, told
+    assert "pip_secret_mounts[0]: /run/token is not read" in str(result.log and result.log.read_text())

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from imagesmith_oci.prefix import Prefix
     from imagesmith_oci.tarball import TarWriter
 
-__all__ = ["Packages", "identity"]
+__all__ = ["READ", "Packages", "identity"]
 
 NAME = "oci"
+READ = ("pip.conf", "netrc")
+"""what of ``pip_secret_mounts`` is read, by the end of the path, with a dot before it or without"""
 _FETCHES = 8
 
 
@@ -151,7 +153,7 @@ class Packages:
     def machine(self) -> Machine:
         """Where this machine gets packages from."""
         if self._machine is None:
-            texts = {"pip.conf": "", "netrc": ""}
+            texts = dict.fromkeys(READ, "")
             for number, (_, target) in enumerate(self.request.spec.pip_secret_mounts):
                 last = target.rpartition("/")[2].lstrip(".")
                 secret = self.request.secrets.get(f"pip_secret_mounts[{number}]")

@@ -22,6 +22,7 @@ from imagesmith import (
     ImagesmithError,
     LayoutFolder,
     LocalEngine,
+    Message,
     RegistryRepository,
     Reporter,
     StepDone,
@@ -31,7 +32,7 @@ from imagesmith import (
 from imagesmith.stores import LayerFiles, StoredImage
 from imagesmith_oci.base import Base, BaseLayer, Origins
 from imagesmith_oci.layers import Layer, LayerCache, key_of
-from imagesmith_oci.packages import Packages
+from imagesmith_oci.packages import READ, Packages
 from imagesmith_oci.push import Known, Pusher
 from imagesmith_oci.tidy import tidy
 from imagesmith_oci.wanted import Job, Wanted, python_of
@@ -104,6 +105,8 @@ class Run:
         self, scratch: Path, base: Base, target: RegistryStore | LayoutStore | None, *, anew: bool
     ) -> Built:
         self._check_host()
+        if not anew:
+            self._warn()
         known = self._known()
         with contextlib.ExitStack() as stack:
             apt = self._apt(scratch, base)
@@ -228,6 +231,15 @@ class Run:
         if pusher is not None:
             pusher.layer(layer)
         return [layer]
+
+    def _warn(self) -> None:
+        """Of secret files that nothing here reads: packages are resolved, and not installed in the image."""
+        for number, (_, target) in enumerate(self._request.spec.pip_secret_mounts):
+            if target.rpartition("/")[2].lstrip(".") not in READ:
+                text = (
+                    f"pip_secret_mounts[{number}]: {target} is not read, only {' and '.join(READ)} files are"
+                )
+                self._report(Message(text, "warning"))
 
     # what is run
 
