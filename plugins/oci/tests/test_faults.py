@@ -413,3 +413,14 @@ def test_credentials_go_to_their_host_and_nowhere_else(
     told = [path for path in kept if b"hidden-word" in path.read_bytes() and "uv" not in path.parts]
     assert not told, told
     assert "pip_secret_mounts[0]: /run/token is not read" in str(result.log and result.log.read_text())
+
+
+def test_wheels_of_a_folder_on_this_machine(make: Make, registry: FakeRegistry, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "odd-1.0-py3-none-any.whl").write_bytes(wheel())
+    told = ["--no-index", "--find-links", str(tmp_path / "links")]
+    added = layers(registry, make(packages=["odd"], pip_extra_args=told))
+    assert any(f"{SITE}/odd.py" in entries(data) for data in added)
+    (tmp_path / "requirements.txt").write_text("--find-links ./links\n--no-index\nodd==1.0\n")
+    added = layers(registry, make(requirements="requirements.txt", pip_extra_args=["--pre"]))
+    assert any(f"{SITE}/odd.py" in entries(data) for data in added)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from imagesmith import BuildFailed, BuildRequest
 from imagesmith_oci.arguments import Arguments, translate
 from imagesmith_oci.installed import FOLDER, write_stubs
-from imagesmith_oci.lock import Lock, UnusableError, read_pylock
+from imagesmith_oci.lock import Lock, Package, UnusableError, read_pylock
 from imagesmith_oci.machine import Machine, stripped
 from imagesmith_oci.platforms import Libc, tags, uv_platform
 
@@ -170,9 +170,8 @@ def resolve(
         allowed = hashes(asked.request.staged.texts)
         lock = read_pylock(text, tags(asked.python, asked.request.platform, asked.libc), allowed)
         kept = {name: version for name, (version, _) in asked.installed.items()}
-        lock = replace(
-            lock, packages=tuple(each for each in lock.packages if kept.get(each.name) != each.version)
-        )
+        found = (each for each in lock.packages if kept.get(each.name) != each.version)
+        lock = replace(lock, packages=tuple(_elsewhere(each, scratch / "locked") for each in found))
         _check_hashes(lock, allowed, required=asked.arguments.require_hashes or bool(allowed))
     except (OSError, ValueError, UnusableError) as error:
         raise BuildFailed(
@@ -182,6 +181,13 @@ def resolve(
             hint="choose a version that has a wheel for this image, or another builder",
         ) from error
     return lock
+
+
+def _elsewhere(package: Package, folder: Path) -> Package:
+    """A file of this machine that was not staged (``--find-links``) by its address."""
+    if not package.path.startswith(("..", "/")):
+        return package
+    return replace(package, path="", url=(folder / package.path).resolve().as_uri())
 
 
 def lay_out_requirements(request: BuildRequest, scratch: Path) -> None:
