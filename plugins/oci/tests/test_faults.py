@@ -29,7 +29,15 @@ from tests.core.fake_registry import (
     send_a_part,
 )
 
-from imagesmith import BuildFailed, BuildResult, ImagesmithError, ImageSpec, StoreError, build
+from imagesmith import (
+    BuilderNotReady,
+    BuildFailed,
+    BuildResult,
+    ImagesmithError,
+    ImageSpec,
+    StoreError,
+    build,
+)
 from imagesmith.settings import load_settings
 
 LIBC = b"\x7fELF GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\n"
@@ -424,3 +432,30 @@ def test_wheels_of_a_folder_on_this_machine(make: Make, registry: FakeRegistry, 
     (tmp_path / "requirements.txt").write_text("--find-links ./links\n--no-index\nodd==1.0\n")
     added = layers(registry, make(requirements="requirements.txt", pip_extra_args=["--pre"]))
     assert any(f"{SITE}/odd.py" in entries(data) for data in added)
+
+
+def test_an_interrupt_goes_through_and_leaves_nothing(
+    make: Make, registry: FakeRegistry, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    index.add("odd", wheel())
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("imagesmith.runner.SubprocessRunner.run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(packages=["odd"])
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not published(registry)
+
+
+def test_uv_that_is_not_there_is_said(make: Make, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> str:
+        raise FileNotFoundError("no uv")
+
+    index.add("odd", wheel())
+    monkeypatch.setattr("uv.find_uv_bin", absent)
+    with pytest.raises(BuilderNotReady, match="uv is not there") as caught:
+        make(packages=["odd"])
+    assert caught.value.hint

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesmith import BuildFailed, BuildRequest
+from imagesmith import BuilderNotReady, BuildFailed, BuildRequest
 from imagesmith_oci.arguments import Arguments, translate
 from imagesmith_oci.installed import FOLDER, write_stubs
 from imagesmith_oci.lock import Lock, Package, UnusableError, read_pylock
@@ -85,10 +85,15 @@ def indexes(asked: Question) -> tuple[str | None, tuple[str, ...]]:
 
 
 def uv_program() -> str:
-    """The program that the distribution ``uv`` brings."""
-    from uv import find_uv_bin  # noqa: PLC0415
+    """The program that the distribution ``uv`` brings. Raises BuilderNotReady where it does not."""
+    try:
+        from uv import find_uv_bin  # noqa: PLC0415
 
-    return str(find_uv_bin())
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError) as error:
+        raise BuilderNotReady(
+            f"the program uv is not there: {error}", builder=NAME, hint="pip install --force-reinstall uv"
+        ) from error
 
 
 def uv_version() -> str:
