@@ -50,3 +50,4 @@ bench: venv
 
 docs: venv
 	$(BIN)/python docs/generate.py
+	$(BIN)/imagesmith conformance --rules > docs/conformance.md

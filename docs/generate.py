@@ -283,5 +283,6 @@ def _first_line(thing: object) -> str:
 
 if __name__ == "__main__":
     os.environ.pop("IMAGESMITH_BLOCKED_BUILDERS", None)
-    FILE.write_text(reference(), encoding="utf-8")
-    print(f"wrote {FILE.relative_to(ROOT)}")
+    for file, page in ((FILE, reference), (CHOICE_FILE, choice)):
+        file.write_text(page(), encoding="utf-8")
+        print(f"wrote {file.relative_to(ROOT)}")

@@ -221,6 +221,7 @@ def test_the_reference_is_current() -> None:
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     assert generate.reference() == generate.FILE.read_text(encoding="utf-8"), "run: make docs"
+    assert generate.choice() == generate.CHOICE_FILE.read_text(encoding="utf-8"), "run: make docs"
 
 
 def test_readme_is_one_screen() -> None:
