@@ -57,6 +57,14 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(imagesmith, name) is not None
 
 
+def test_no_module_is_called_what_a_public_name_is() -> None:
+    """Once imported, it would stand in the name's place."""
+    modules = {path.stem for path in PACKAGE.glob("*.py")} | {
+        path.parent.name for path in PACKAGE.glob("*/__init__.py")
+    }
+    assert modules & set(imagesmith.__all__) == set()
+
+
 def test_public_names_are_listed_once_and_typed_as_they_are_found() -> None:
     assert len(set(imagesmith.__all__)) == len(imagesmith.__all__)
     assert set(imagesmith.__all__) <= set(dir(imagesmith))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         Secret,
         Support,
     )
-    from imagesmith.conda_check import conda_check
+    from imagesmith.conda_script import conda_check
     from imagesmith.engine import RegistryFacts
     from imagesmith.errors import (
         ApiMismatch,
@@ -172,7 +172,7 @@ _HOMES: Final = {
     "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built ChoosesBase Command "
     "CondaPackage CondaTree Contribution Destination Environment Feature LayoutFolder LocalEngine Readiness "
     "RegistryRepository Secret Support",
-    "conda_check": "conda_check",
+    "conda_script": "conda_check",
     "engine": "RegistryFacts",
     "events": "Event Message Phase Reporter StepDone StepLog StepStarted silent",
     "hookspecs": "hookimpl",

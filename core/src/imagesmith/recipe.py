@@ -18,7 +18,7 @@ from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
 from imagesmith.base import stated_python
 from imagesmith.builder import Contribution, Feature
-from imagesmith.conda_check import conda_check
+from imagesmith.conda_script import conda_check
 from imagesmith.requirements import index_options
 
 if TYPE_CHECKING:
