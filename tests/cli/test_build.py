@@ -41,6 +41,7 @@ def test_json_is_an_object_for_one_and_a_list_for_several(run: Run, fake_build: 
         "seconds": 1.5,
         "log": "build.log",
         "conda": [],
+        "packages": [],
     }
     several = json.loads(run("build", "app.py:image", "app.py:other", "--json").out)
     assert [value["reference"] for value in several] == [

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Feature,
         LayoutFolder,
         LocalEngine,
+        PythonPackage,
         Readiness,
         RegistryRepository,
         Secret,
@@ -127,6 +128,7 @@ __all__ = [
     "Phase",
     "PluginError",
     "Problem",
+    "PythonPackage",
     "Readiness",
     "RegistryError",
     "RegistryFacts",
@@ -170,8 +172,8 @@ _HOMES: Final = {
     "authoring": "command_environment final_user install_environment",
     "base": "base_environment python_mismatch stated_python",
     "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built ChoosesBase Command "
-    "CondaPackage CondaTree Contribution Destination Environment Feature LayoutFolder LocalEngine Readiness "
-    "RegistryRepository Secret Support",
+    "CondaPackage CondaTree Contribution Destination Environment Feature LayoutFolder LocalEngine "
+    "PythonPackage Readiness RegistryRepository Secret Support",
     "conda_script": "conda_check",
     "engine": "RegistryFacts",
     "events": "Event Message Phase Reporter StepDone StepLog StepStarted silent",

@@ -42,6 +42,7 @@ __all__ = [
     "Feature",
     "LayoutFolder",
     "LocalEngine",
+    "PythonPackage",
     "Readiness",
     "RegistryRepository",
     "Secret",
@@ -193,6 +194,20 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
+class PythonPackage:
+    """One distribution in the image that the spec's requirements led to."""
+
+    name: str
+    version: str
+    file: str
+    """the wheel's name"""
+    sha256: str
+    """of the wheel, in hexadecimal digits"""
+    url: str = ""
+    """where it was taken from, without credentials; empty for what the spec's own files brought"""
+
+
+@dataclass(frozen=True, slots=True)
 class CondaPackage:
     """One package of a solved conda environment."""
 
@@ -298,6 +313,8 @@ class Built:
     """the image itself, where its blobs stand in the store but no manifest was written: the core writes
     configuration and manifest in one. Wanted of ``config``: ``os``, ``architecture``, ``variant`` and
     ``rootfs``; of ``manifest``: ``schemaVersion``, ``mediaType``, ``layers``"""
+    packages: tuple[PythonPackage, ...] = ()
+    """what was resolved and put into the image, where the builder knows it"""
 
 
 class Builder(Protocol):

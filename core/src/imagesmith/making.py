@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from imagesmith.builder import BaseImage, Builder, BuildPlan, CondaPackage, CondaTree, Destination
+    from imagesmith.builder import (
+        BaseImage,
+        Builder,
+        BuildPlan,
+        CondaPackage,
+        CondaTree,
+        Destination,
+        PythonPackage,
+    )
     from imagesmith.conda_environments import Environments
     from imagesmith.events import Reporter
     from imagesmith.memory import Memory, Remembered
@@ -28,7 +36,16 @@ if TYPE_CHECKING:
     from imagesmith.sources import Staged
     from imagesmith.stores import StoredImage
 
-__all__ = ["Job"]
+__all__ = ["Job", "Made"]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was published, and what of its content is known."""
+
+    digest: str
+    packages: tuple[PythonPackage, ...] = ()
+    conda: tuple[CondaPackage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +70,7 @@ class Job:
         before: Mapping[str, str],
         tag: str,
         build_base: Callable[[ImageSpec, str, Reporter], str],
-    ) -> tuple[str, tuple[CondaPackage, ...]]:
+    ) -> Made:
         """Do it.
 
         Args:
@@ -61,9 +78,6 @@ class Job:
             before: the digests of the files that the tag was made of.
             tag: what to publish it under.
             build_base: builds a base that is a spec, with that builder unless it names one itself.
-
-        Returns:
-            The digest that was published, and the conda packages in it.
 
         Raises:
             ImagesmithError: nothing is published then.
@@ -101,14 +115,14 @@ class Job:
                 laid_out.add(platform)
 
         try:
-            digest = self._make(requests, lay_out, tag)
+            made = self._make(requests, lay_out, tag)
         except BlobUnknown as error:
             self.report(Message(f"{error.message}: building again, and believing no memory of it", "warning"))
-            digest = self._make([replace(each, ask_again=True) for each in requests], lay_out, tag)
-        return digest, environments.packages
+            made = self._make([replace(each, ask_again=True) for each in requests], lay_out, tag)
+        return replace(made, conda=environments.packages)
 
-    def _make(self, requests: Sequence[BuildRequest], lay_out: Callable[[str], None], tag: str) -> str:
-        """Build what has to be built, finish and publish. Returns the digest."""
+    def _make(self, requests: Sequence[BuildRequest], lay_out: Callable[[str], None], tag: str) -> Made:
+        """Build what has to be built, finish and publish."""
         plans = [self.plan(request) for request in requests]
         known = [self._known(plan) for plan in plans]
         for plan, remembered in zip(plans, known, strict=True):
@@ -128,7 +142,8 @@ class Job:
         for plan, left, image in zip(plans, built, images, strict=True):
             if not image.attestations:  # those are about this build
                 self._memory().remember(plan, self.builder.version, image.digest, left.contributed)
-        return digest
+        packages = dict.fromkeys(package for left in built for package in left.packages)
+        return Made(digest, tuple(packages))
 
     def _memory(self) -> Memory:
         from imagesmith.memory import Memory  # noqa: PLC0415

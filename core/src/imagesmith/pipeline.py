@@ -38,7 +38,7 @@ from imagesmith.without_engine import naming_a_way_out
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from imagesmith.builder import CondaPackage, Feature, Support
+    from imagesmith.builder import CondaPackage, Feature, PythonPackage, Support
     from imagesmith.plugins import Plugins
     from imagesmith.runner import Runner
 
@@ -61,6 +61,8 @@ class BuildResult:
     log: Path | None = None
     conda: tuple[CondaPackage, ...] = ()
     """the packages of the conda environments that were laid out; empty when the image was reused"""
+    packages: tuple[PythonPackage, ...] = ()
+    """what the requirements led to; empty when no files were made, or the builder does not tell"""
 
 
 def render(
@@ -161,13 +163,15 @@ def build(
             with _scratch() as scratch, _log(settings, spec, report) as (log, logged):
                 job = Job(spec, chosen, place, settings, logged, force)
                 try:
-                    digest, conda = job.run(scratch, before, tag, build_base)
+                    made = job.run(scratch, before, tag, build_base)
                 except BuildFailed as error:
                     error.log = error.log or str(log)
                     raise
                 seconds = time.monotonic() - started
-                made_by = job.made_by
-                return BuildResult(reference, digest, spec.platforms, made_by, False, seconds, log, conda)
+                what = (made.conda, made.packages)
+                return BuildResult(
+                    reference, made.digest, spec.platforms, job.made_by, False, seconds, log, *what
+                )
 
 
 def make_builder(

@@ -223,6 +223,16 @@ def test_an_image_of_a_package_and_files(
     assert "opt/imagesmith/imagesmith/__init__.py" in found
 
 
+def test_the_result_names_what_was_resolved(make: Make, index: Index) -> None:
+    data = wheel()
+    index.add("odd", data)
+    (package,) = make(packages=["odd"]).packages
+    assert (package.name, package.version) == ("odd", "1.0")
+    assert package.file == "odd-1.0-py3-none-any.whl"
+    assert package.sha256 == hashlib.sha256(data).hexdigest()
+    assert package.url.endswith(package.file)
+
+
 def test_an_edit_costs_few_requests(make: Make, registry: FakeRegistry, index: Index, tmp_path: Path) -> None:
     index.add("odd", wheel())
     (tmp_path / "src").mkdir()

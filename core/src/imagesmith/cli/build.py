@@ -126,4 +126,5 @@ def _as_json(result: BuildResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "log": str(result.log) if result.log else None,
         "conda": [asdict(package) for package in result.conda],
+        "packages": [asdict(package) for package in result.packages],
     }

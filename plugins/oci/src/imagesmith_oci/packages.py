@@ -79,6 +79,8 @@ class Packages:
         self._fetcher: Fetcher | None = None
         self.known = True
         """whether uv was asked nothing"""
+        self.found: tuple[Package, ...] = ()
+        """what ``lock`` answered last"""
 
     # what is wanted
 
@@ -105,6 +107,7 @@ class Packages:
             cache.put(asked.key, known)
         for package in known.packages:
             self.say(package.shown)
+        self.found = known.packages
         return known
 
     # files

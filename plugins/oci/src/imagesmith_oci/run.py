@@ -23,6 +23,7 @@ from imagesmith import (
     LayoutFolder,
     LocalEngine,
     Message,
+    PythonPackage,
     RegistryRepository,
     Reporter,
     StepDone,
@@ -131,7 +132,12 @@ class Run:
             if pusher is not None:
                 pusher.finish()
         files = self._engine_files(base, made, known) if target is None else None
-        return Built(self._request.destination, "", contributed, self._image(base.layers, made, files))
+        told = tuple(
+            PythonPackage(each.name, each.version, each.file, each.sha256, each.url)
+            for each in packages.found
+        )
+        image = self._image(base.layers, made, files)
+        return Built(self._request.destination, "", contributed, image, told)
 
     # where it goes
 
