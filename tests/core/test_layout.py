@@ -240,3 +240,12 @@ def test_a_blob_that_is_not_what_it_is_called_is_refused(store: LayoutStore, tmp
     with file.open("rb") as stream, pytest.raises(LayoutError, match=f"instead of {wrong}"):
         store.put_stream(stream, wrong)
     assert blobs(store) == set()
+
+
+def test_several_threads_may_begin_one_layout(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    for number in range(50):
+        store = LayoutStore(tmp_path / str(number))
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(lambda n, store=store: store.put_blob(b"%d" % n), range(8)))) == 8

@@ -34,6 +34,8 @@ __all__ = ["LayoutStore"]
 JSON = Mapping[str, object]
 
 _VERSION = {"imageLayoutVersion": "1.0.0"}
+_DRAFT = ".imagesmith-"
+"""how files are called that are being written"""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -310,7 +312,8 @@ class LayoutStore:
                 if version != _VERSION["imageLayoutVersion"]:
                     raise LayoutError(f"{marker} says version {version!r}; this imagesmith knows 1.0.0")
                 return
-            strange = {path.name for path in self.path.iterdir()} - {"blobs", "index.json"}
+            names = {path.name for path in self.path.iterdir()} - {"oci-layout", "blobs", "index.json"}
+            strange = {name for name in names if not name.startswith(_DRAFT)}  # a thread beside this one's
             if strange:
                 raise LayoutError(
                     f"{self.path} is not an OCI image layout, and not empty (it holds {min(strange)!r})",
@@ -330,7 +333,7 @@ class LayoutStore:
         """A file that gets its name when it is whole, and does not stay when it is not."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".imagesmith-", dir=path.parent)
+            handle, name = tempfile.mkstemp(prefix=_DRAFT, dir=path.parent)
             try:
                 with os.fdopen(handle, "wb") as draft:
                     yield draft
