@@ -137,7 +137,12 @@ class UnknownLayer(Exception):
 
 
 def _wants_no_previous(progress: Progress) -> bool:
-    return any(line.startswith("imagesmith: nothing is known of the layer") for line in progress.tail)
+    """Our buildpack knows nothing of a layer of it, or the engine no longer has it unpacked."""
+    return any(
+        line.startswith("imagesmith: nothing is known of the layer")
+        or ("get history for image" in line and "does not exist" in line)
+        for line in progress.tail
+    )
 
 
 def _digest(report: bytes) -> str:
