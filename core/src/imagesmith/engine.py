@@ -100,6 +100,24 @@ class RegistryFacts:
     ca: Path | None = None
     login: Login | None = field(default=None, repr=False)
 
+    @property
+    def docker_key(self) -> str:
+        """What the registry is called in Docker's ``config.json``."""
+        return "https://index.docker.io/v1/" if self.host == "docker.io" else self.host
+
+    def engine_auth(self) -> dict[str, str] | None:
+        """The login, as the Docker Engine wants to hear it."""
+        login = self.login
+        if login is None:
+            return None
+        if login.token:
+            return {"identitytoken": login.token, "serveraddress": self.host}
+        return {
+            "username": login.username or "",
+            "password": login.password or "",
+            "serveraddress": self.host,
+        }
+
 
 def registry_facts(
     reference: str, env: Mapping[str, str], registry_config: str | os.PathLike[str] | None
@@ -176,7 +194,7 @@ def push(store: LocalStore, name: str, to: RegistryRepository, facts: RegistryFa
     """
     from filelock import FileLock  # noqa: PLC0415
 
-    auth = _auth(facts)
+    auth = facts.engine_auth()
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / "push.lock"):
         store.publish(name, to.reference)
@@ -194,21 +212,7 @@ def pull(store: LocalStore, base: BaseImage, platform: str, facts: RegistryFacts
     Raises:
         StoreError: the engine's or the registry's refusal.
     """
-    store.pull(base.pinned, platform, _auth(facts))
-
-
-def _auth(facts: RegistryFacts) -> dict[str, str] | None:
-    """As the Docker Engine wants to hear a login."""
-    login = facts.login
-    if login is None:
-        return None
-    if login.token:
-        return {"identitytoken": login.token, "serveraddress": facts.host}
-    return {
-        "username": login.username or "",
-        "password": login.password or "",
-        "serveraddress": facts.host,
-    }
+    store.pull(base.pinned, platform, facts.engine_auth())
 
 
 def unreachable(address: str, *, seconds: float = 3.0) -> str | None:

@@ -19,6 +19,7 @@ from imagesmith.configuration import BASE_DIGEST, BASE_NAME, document
 from imagesmith.errors import BaseImageError, BuilderError, BuilderNotReady, ImagesmithError, UsageError
 from imagesmith.events import Phase, Reporter, silent
 from imagesmith.existence import current_settings
+from imagesmith.stores import STAGING
 
 if TYPE_CHECKING:
     from imagesmith.builder import Builder, Built, Destination
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["RebaseRequest", "RebaseResult", "Rebases", "rebase"]
 
 _BUILDER = "io.imagesmith.builder"
-_STAGING = RegistryRepository("").staging_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +266,9 @@ class _Job:
 
 
 def _destination(image: str, name: Reference, settings: Settings, *, in_registry: bool) -> Destination:
-    own = f"{_STAGING}-{secrets.token_hex(4)}"
+    own = f"{STAGING}-{secrets.token_hex(4)}"
     if in_registry:
-        return RegistryRepository(name.repository_reference, own if settings.own_staging else _STAGING)
+        return RegistryRepository(name.repository_reference, own if settings.own_staging else STAGING)
     return LocalEngine(f"{image.rpartition(':')[0] if name.tag else image}:{own}")
 
 

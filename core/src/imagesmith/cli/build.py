@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from imagesmith.cli import options
-from imagesmith.cli.progress import MODES, reporter
+from imagesmith.cli.progress import reporter
 from imagesmith.cli.targets import load, settings
 from imagesmith.cli.terminal import Session, answer, answer_json
 from imagesmith.errors import UsageError
@@ -48,15 +48,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Write an OCI layout folder instead, or one file that engines load (PATH ends in .tar).",
 )
-@click.option(
-    "--progress",
-    type=click.Choice(MODES),
-    default="auto",
-    show_default=True,
-    envvar="IMAGESMITH_PROGRESS",
-    show_envvar=True,
-    help="How to show the work, on stderr.",
-)
+@options.progress
 @click.option("-q", "--quiet", is_flag=True, help="The same as --progress quiet.")
 @options.as_json
 @options.debug

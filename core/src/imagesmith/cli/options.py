@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from imagesmith.cli.progress import MODES
 from imagesmith.cli.terminal import Session
 
-__all__ = ["as_json", "builder", "debug", "target", "targets"]
+__all__ = ["as_json", "builder", "debug", "progress", "target", "targets"]
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -36,4 +37,13 @@ debug: _Decorator = click.option(
     is_eager=True,
     callback=_show_tracebacks,
     help="Show the traceback of an error.  [env: IMAGESMITH_DEBUG]",
+)
+progress: _Decorator = click.option(
+    "--progress",
+    type=click.Choice(MODES),
+    default="auto",
+    show_default=True,
+    envvar="IMAGESMITH_PROGRESS",
+    show_envvar=True,
+    help="How to show the work, on stderr.",
 )

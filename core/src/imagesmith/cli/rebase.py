@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from imagesmith.cli import options
-from imagesmith.cli.progress import MODES, reporter
+from imagesmith.cli.progress import reporter
 from imagesmith.cli.targets import is_spec, load, settings
 from imagesmith.cli.terminal import Session, answer, answer_json
 
@@ -31,15 +31,7 @@ __all__ = ["command"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="Logins and registries, as a spec's registry_config.",
 )
-@click.option(
-    "--progress",
-    type=click.Choice(MODES),
-    default="auto",
-    show_default=True,
-    envvar="IMAGESMITH_PROGRESS",
-    show_envvar=True,
-    help="How to show the work, on stderr.",
-)
+@options.progress
 @options.as_json
 @options.debug
 @click.pass_obj

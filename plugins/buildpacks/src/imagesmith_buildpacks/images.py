@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from imagesmith import RegistryFacts
     from imagesmith_buildpacks.builder_info import BuilderInfo
     from imagesmith_buildpacks.containers import Engine
 
@@ -161,17 +160,7 @@ def _users(text: str) -> dict[str, int]:
 
 def engine_auth(reference: str, env: Mapping[str, str], registry_config: str | None) -> dict[str, str]:
     """The login that the engine needs to pull, in its own form."""
-    facts: RegistryFacts = engine.registry_facts(reference, env, registry_config)
-    login = facts.login
-    if login is None:
-        return {}
-    if login.token:
-        return {"identitytoken": login.token, "serveraddress": facts.host}
-    return {
-        "username": login.username or "",
-        "password": login.password or "",
-        "serveraddress": facts.host,
-    }
+    return engine.registry_facts(reference, env, registry_config).engine_auth() or {}
 
 
 def refusal(field: str, reason: str) -> FeatureUnsupported:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
@@ -158,13 +157,8 @@ def private_config(
     for facts in registries:
         if facts.login is None:
             continue
-        key = "https://index.docker.io/v1/" if facts.host == "docker.io" else facts.host
-        helpers[key] = ""  # not the store of all others
-        if facts.login.token:
-            auths[key] = {"identitytoken": facts.login.token}
-        else:
-            pair = f"{facts.login.username}:{facts.login.password}".encode()
-            auths[key] = {"auth": base64.b64encode(pair).decode()}
+        helpers[facts.docker_key] = ""  # not the store of all others
+        auths[facts.docker_key] = facts.login.entry()
     config |= {"auths": auths, "credHelpers": helpers}
     file = folder / "config.json"
     file.touch(mode=0o600)

@@ -7,7 +7,6 @@ address and copied for each build, keeps the user's untouched and unread.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import shutil
@@ -72,12 +71,5 @@ def registries_conf(insecure: Sequence[str]) -> str:
 
 def docker_config(registries: Sequence[RegistryFacts]) -> str:
     """A Docker ``config.json`` that holds just these logins."""
-    auths: dict[str, dict[str, str]] = {}
-    for facts in registries:
-        key = "https://index.docker.io/v1/" if facts.host == "docker.io" else facts.host
-        if facts.login is not None and facts.login.token:
-            auths[key] = {"identitytoken": facts.login.token}
-        elif facts.login is not None:
-            pair = f"{facts.login.username}:{facts.login.password}".encode()
-            auths[key] = {"auth": base64.b64encode(pair).decode()}
+    auths = {facts.docker_key: facts.login.entry() for facts in registries if facts.login is not None}
     return json.dumps({"auths": auths})
