@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+
+from imagesmith.builder_options import Kinds, checked, text, texts, yes_no
 
 __all__ = ["DEFAULT_BUILDER", "Options", "parse"]
 
@@ -48,45 +48,17 @@ class Options:
 
 def parse(declared: Mapping[str, object], machine: Mapping[str, object]) -> tuple[Options, dict[str, str]]:
     """The options, and option -> what is wrong with it. What the spec declares wins over the machine."""
-    values: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    for where, given in (("", machine), ("builder_options", declared)):
-        for name, value in given.items():
-            try:
-                values[name] = _checked(name, value)
-            except ValueError as error:
-                problems[f"{where}[{name!r}]" if where else name] = str(error)
+    values, problems = checked(machine, _KINDS, "buildpacks")
+    said, wrong = checked(declared, _KINDS, "buildpacks", "builder_options")
+    values |= said
     values["machine_builder"] = "builder" in machine and "builder" not in declared
-    return Options(**values), problems
-
-
-def _checked(name: str, value: object) -> object:
-    known = [each.name for each in fields(Options) if each.name in _KINDS]
-    if name not in known:
-        near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise ValueError(f"no option of the buildpacks builder; {hint}")
-    return _KINDS[name](value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value or value.startswith("-") or "\n" in value:
-        raise ValueError(f"expected text, got {value!r}")
-    return value
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (_text(value),)
-    if not isinstance(value, Sequence):
-        raise ValueError(f"expected text or a list of texts, got {value!r}")  # noqa: TRY004 - of one kind
-    return tuple(_text(each) for each in value)
+    return Options(**values), problems | wrong
 
 
 def _reference(value: object) -> str:
     from imagesmith.stores.reference import parse as read  # noqa: PLC0415
 
-    found = read(_text(value))
+    found = read(text(value))
     tag = found.tag or ("latest" if found.digest is None else None)
     digest = f"@{found.digest}" if found.digest else ""
     return f"{found.repository_reference}{f':{tag}' if tag else ''}{digest}"
@@ -95,27 +67,18 @@ def _reference(value: object) -> str:
 def _variables(value: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping):
         raise ValueError(f"expected a table of variables, got {value!r}")  # noqa: TRY004 - of one kind
-    for key, text in value.items():
-        if not isinstance(key, str) or not _NAME.fullmatch(key) or not isinstance(text, str):
-            raise ValueError(f"{key!r} = {text!r} is no variable: letters, digits and _, and a text")
+    for key, held in value.items():
+        if not isinstance(key, str) or not _NAME.fullmatch(key) or not isinstance(held, str):
+            raise ValueError(f"{key!r} = {held!r} is no variable: letters, digits and _, and a text")
     return MappingProxyType(dict(value))
 
 
-def _yes_no(value: object) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in words:  # from a variable of the environment
-        return words[value.lower()]
-    raise ValueError(f"expected true or false, got {value!r}")
-
-
-_KINDS: Mapping[str, Callable[[object], object]] = {
+_KINDS: Kinds = {
     "builder": _reference,
     "run_image": _reference,
-    "buildpacks": _texts,
+    "buildpacks": texts,
     "env": _variables,
     "cache_image": _reference,
-    "trust": _yes_no,
-    "network": _text,
+    "trust": yes_no,
+    "network": text,
 }

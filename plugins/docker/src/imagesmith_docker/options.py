@@ -3,12 +3,12 @@ relative paths are made whole."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from imagesmith.builder_options import Kinds, checked, text, texts, yes_no
 
 __all__ = ["Context", "Options", "parse"]
 
@@ -98,56 +98,16 @@ class Options:
 
 def parse(declared: Mapping[str, object], machine: Mapping[str, object]) -> tuple[Options, dict[str, str]]:
     """The options, and option -> what is wrong with it. What the spec declares wins over the machine."""
-    values: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    for where, given in (("", machine), ("builder_options", declared)):
-        for name, value in given.items():
-            try:
-                checked = _checked(name, value)
-                if where and name == "build_contexts":
-                    _check_declared(checked)
-                    checked = _merged(values.get(name, ()), checked)
-                values[name] = checked
-            except ValueError as error:
-                problems[f"{where}[{name!r}]" if where else name] = str(error)
-    return Options(**values), problems
+    values, problems = checked(machine, _KINDS, "docker")
+    said, wrong = checked(declared, {**_KINDS, "build_contexts": _declared}, "docker", "builder_options")
+    if "build_contexts" in said:
+        said["build_contexts"] = _merged(values.get("build_contexts", ()), said["build_contexts"])
+    return Options(**{**values, **said}), problems | wrong
 
 
 def _merged(machine: Sequence[Context], declared: Sequence[Context]) -> tuple[Context, ...]:
     named = {context.name: context for context in (*machine, *declared)}
     return tuple(named[name] for name in sorted(named))
-
-
-def _checked(name: str, value: object) -> Any:
-    known = [each.name for each in fields(Options)]
-    if name not in known:
-        near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise ValueError(f"no option of the docker builder; {hint}")
-    return _KINDS[name](value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value or value.startswith("-") or "\n" in value:
-        raise ValueError(f"expected text, got {value!r}")
-    return value
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (_text(value),)
-    if not isinstance(value, Sequence):
-        raise ValueError(f"expected text or a list of texts, got {value!r}")  # noqa: TRY004 - of one kind
-    return tuple(_text(each) for each in value)
-
-
-def _yes_no(value: object) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in words:  # from a variable of the environment
-        return words[value.lower()]
-    raise ValueError(f"expected true or false, got {value!r}")
 
 
 def _compression(value: object) -> str:
@@ -161,16 +121,16 @@ def _provenance(value: object) -> str | None:
     if isinstance(value, str) and value in modes:
         return modes[value]
     try:
-        return "mode=min" if _yes_no(value) else None
+        return "mode=min" if yes_no(value) else None
     except ValueError as error:
         raise ValueError(f"expected true, false, 'min' or 'max', got {value!r}") from error
 
 
 def _sbom(value: object) -> str | None:
     try:
-        return "true" if _yes_no(value) else None
+        return "true" if yes_no(value) else None
     except ValueError:
-        image = _text(value).removeprefix("generator=")
+        image = text(value).removeprefix("generator=")
         _check_reference(image)
         return f"generator={image}"
 
@@ -188,7 +148,7 @@ def _contexts(value: object) -> tuple[Context, ...]:
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, Mapping):
-        pairs = [text.partition("=") for text in _texts(value)]
+        pairs = [each.partition("=") for each in texts(value)]
         value = {name.strip(): source.strip() for name, _, source in pairs}
     return tuple(_context(name, source) for name, source in sorted(value.items()))
 
@@ -198,46 +158,48 @@ def _context(name: str, source: object) -> Context:
         raise ValueError(f"{name!r} is no name: lower-case letters, digits and single . _ - between them")
     if name.startswith(_OWN_NAMES[0]) or name in _OWN_NAMES:
         raise ValueError(f"the name {name!r} is taken: choose one that does not begin with 'imagesmith'")
-    text = _text(source)
-    if text in (".", "..") or text.startswith(("/", "./", "../")):
-        return Context(name, text)
-    image = text.removeprefix(IMAGE)
+    place = text(source)
+    if place in (".", "..") or place.startswith(("/", "./", "../")):
+        return Context(name, place)
+    image = place.removeprefix(IMAGE)
     _check_reference(image)
     return Context(name, IMAGE + image)
 
 
-def _check_reference(text: str) -> None:
+def _check_reference(image: str) -> None:
     from imagesmith import InvalidReference  # noqa: PLC0415
     from imagesmith.stores.reference import parse as parse_reference  # noqa: PLC0415
 
     try:
-        parse_reference(text)
+        parse_reference(image)
     except InvalidReference as error:
         hint = "an image reference, or (in the machine's settings) a folder that begins with / or ./"
-        raise ValueError(f"{text!r} is no image: expected {hint}") from error
+        raise ValueError(f"{image!r} is no image: expected {hint}") from error
 
 
-def _check_declared(contexts: Sequence[Context]) -> None:
+def _declared(value: object) -> tuple[Context, ...]:
     """A tag names what a spec asks for. The files of a folder would be in the image's, and not in its tag."""
+    contexts = _contexts(value)
     for context in contexts:
         if not context.is_image:
             raise ValueError(
                 f"{context.name}: a folder's files are in no tag, so an edit would be missed: name an image, "
                 "use the field copy, or set the folder as IMAGESMITH_DOCKER_BUILD_CONTEXTS on the machine"
             )
+    return contexts
 
 
-_KINDS: Mapping[str, Callable[[object], object]] = {
-    "builder": _text,
-    "ca": _text,
-    "network": _text,
+_KINDS: Kinds = {
+    "builder": text,
+    "network": text,
     "compression": _compression,
-    "cache_from": _texts,
-    "cache_to": _texts,
-    "add_host": _texts,
-    "ulimit": _texts,
-    "shm_size": _text,
-    "no_cache": _yes_no,
+    "cache_from": texts,
+    "cache_to": texts,
+    "add_host": texts,
+    "ulimit": texts,
+    "shm_size": text,
+    "ca": text,
+    "no_cache": yes_no,
     "build_contexts": _contexts,
     "provenance": _provenance,
     "sbom": _sbom,
@@ -251,8 +213,8 @@ def _placed(value: str) -> str:
         return value
     parts = [part.partition("=") for part in value.split(",")]
     return ",".join(
-        f"{key}={Path(text).absolute()}" if key in ("src", "dest") else key + equals + text
-        for key, equals, text in parts
+        f"{key}={Path(path).absolute()}" if key in ("src", "dest") else key + equals + path
+        for key, equals, path in parts
     )
 
 
