@@ -6,11 +6,10 @@ import base64
 import gzip
 import hashlib
 import io
-import tarfile
 import zipfile
 from collections.abc import Mapping
 
-from imagesmith_oci.tarball import TarWriter
+from imagesmith.tarball import TarWriter
 
 
 def wheel(
@@ -44,20 +43,6 @@ def wheel(
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
     return buffer.getvalue()
-
-
-def entries(archive: bytes) -> dict[str, tarfile.TarInfo]:
-    """The entries of an archive by name."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        return {member.name: member for member in opened}
-
-
-def content(archive: bytes, name: str) -> bytes:
-    """What a file of an archive holds."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        file = opened.extractfile(name)
-        assert file is not None
-        return file.read()
 
 
 def layer(files: Mapping[str, bytes | str | None], *, packed: bool = True) -> io.BytesIO:

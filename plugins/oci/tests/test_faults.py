@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.oci.tests.ocisamples import entries, layer, wheel
+from plugins.oci.tests.ocisamples import layer, wheel
 from tests.core.fake_registry import (
     OCI_CONFIG,
     OCI_LAYER,
@@ -28,6 +28,7 @@ from tests.core.fake_registry import (
     reset,
     send_a_part,
 )
+from tests.core.tars import entries
 
 from imagesmith import (
     BuilderNotReady,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from plugins.oci.tests.ocisamples import entries
+from tests.core.tars import entries
 
+from imagesmith.tarball import TarWriter
 from imagesmith_oci.layers import Compression, LayerCache, key_of
-from imagesmith_oci.tarball import TarWriter
 
 
 def fill(tar: TarWriter) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from plugins.oci.tests.ocisamples import content, entries, wheel
+from plugins.oci.tests.ocisamples import wheel
+from tests.core.tars import content, entries
 
+from imagesmith.tarball import TarWriter
 from imagesmith_oci import wheels
 from imagesmith_oci.prefix import Prefix
-from imagesmith_oci.tarball import TarWriter
 
 VENV = Prefix("/opt/venv", "3.11")
 SITE = "opt/venv/lib/python3.11/site-packages"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["KEPT", "KEPT_NAMES", "STAGING", "LayerFiles", "Store", "StoredImage"]
+__all__ = ["KEPT", "KEPT_NAMES", "STAGING", "LayerFile", "LayerFiles", "Store", "StoredImage"]
 
 JSON = Mapping[str, object]
 
@@ -20,6 +20,24 @@ KEPT = "imagesmith-build"
 """What images are called that stay in an engine for the sake of their layers."""
 KEPT_NAMES = 16
 """how many of them there are, so that what is kept has an end"""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFile:
+    """A layer in a file of this machine, and how a manifest names it."""
+
+    digest: str
+    diff_id: str
+    """of the archive before it was compressed"""
+    size: int
+    """of the file, in bytes"""
+    media_type: str
+    path: Path
+
+    @property
+    def descriptor(self) -> dict[str, object]:
+        """For a manifest."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from imagesmith.stores import LayerFile
     from imagesmith.stores.layout import LayoutStore
     from imagesmith.stores.registry import RegistryStore
-    from imagesmith_oci.layers import Layer
 
 __all__ = ["Base", "BaseLayer", "Origins", "oci_descriptor"]
 
@@ -141,7 +141,7 @@ class Base:
             draft.replace(file)
         return file
 
-    def facts(self, more: Layer | None = None) -> Facts:
+    def facts(self, more: LayerFile | None = None) -> Facts:
         """What the base is, with one layer over it; each is read once, by its digest.
 
         Raises:

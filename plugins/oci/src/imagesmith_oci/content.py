@@ -8,16 +8,16 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imagesmith.tarball import EXECUTABLE, FOLDER, PLAIN, TarWriter, walk, write_file
 from imagesmith_oci.basefacts import Facts, place
-from imagesmith_oci.tarball import EXECUTABLE, FOLDER, PLAIN, TarWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from imagesmith import CondaTree
 
-__all__ = ["CondaPart", "conda_parts", "digests", "walk", "ways", "write_conda", "write_files", "write_tree"]
+__all__ = ["CondaPart", "conda_parts", "digests", "ways", "write_conda", "write_files"]
 
 WORKDIR_MODE = 0o775
 
@@ -47,47 +47,13 @@ def write_files(tar: TarWriter, source: Path | None, workdir: str, owner: int, f
             path = place(facts, target)
             tar.folder(path, *facts.folders.get(path, (FOLDER, 0, 0)))
         else:
-            _file(tar, _real(facts, target), entry)
-
-
-def write_tree(tar: TarWriter, source: Path, top: str) -> None:
-    """A folder as it lies there, at ``top``."""
-    for inner, entry in walk(source):
-        target = f"{top}/{inner}"
-        if entry.is_symlink():
-            tar.link(target, os.readlink(entry.path))  # noqa: PTH115 - bytes as they are
-        elif entry.is_dir():
-            tar.folder(target)
-        else:
-            _file(tar, target, entry)
-
-
-def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below a folder with its path relative to it, in an order that no file system decides."""
-
-    def inner(path: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        with os.scandir(path) as found:
-            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
-        for entry in entries:
-            name = prefix + entry.name
-            yield name, entry
-            if entry.is_dir(follow_symlinks=False):
-                yield from inner(entry.path, f"{name}/")
-
-    return inner(str(folder), "")
+            write_file(tar, _real(facts, target), entry)
 
 
 def _real(facts: Facts, path: str) -> str:
     """With the links of the base followed in its folders, not in its last part."""
     head, slash, last = path.rpartition("/")
     return f"{place(facts, head)}/{last}" if slash else last
-
-
-def _file(tar: TarWriter, target: str, entry: os.DirEntry[str]) -> None:
-    with open(entry.path, "rb") as stream:  # noqa: PTH123 - thousands of these
-        told = os.fstat(stream.fileno())
-        mode = EXECUTABLE if told.st_mode & 0o100 else PLAIN
-        tar.stream(target, stream, told.st_size, mode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,18 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from imagesmith_oci.tarball import TarWriter
+from imagesmith.stores import LayerFile
+from imagesmith.tarball import LayerSink, TarWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Compression", "Layer", "LayerCache", "key_of"]
+    from imagesmith.tarball import Compressor
+
+__all__ = ["Compression", "LayerCache", "key_of"]
 
 Compression: TypeAlias = Literal["zstd", "gzip"]
 
@@ -27,30 +29,6 @@ FORMAT = 1
 """Another one where the same key would make other bytes than before."""
 _ZSTD_LEVEL, _GZIP_LEVEL = 3, 6
 _CHUNK = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A compressed archive in the cache, and how a manifest names it."""
-
-    digest: str
-    diff_id: str
-    """of the archive before it was compressed"""
-    size: int
-    """of the file, in bytes"""
-    media_type: str
-    path: Path
-
-    @property
-    def descriptor(self) -> dict[str, object]:
-        """For a manifest."""
-        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
-
-
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-
-    def flush(self) -> bytes: ...
 
 
 def key_of(*parts: object) -> str:
@@ -67,7 +45,7 @@ class LayerCache:
         self._compression = compression
         self._by = _stated(compression)
 
-    def get(self, key: str) -> Layer | None:
+    def get(self, key: str) -> LayerFile | None:
         """The layer of that key, if it was made here before."""
         try:
             told = json.loads(self._note(key).read_text(encoding="utf-8"))
@@ -75,56 +53,49 @@ class LayerCache:
             if path.stat().st_size != told["size"]:
                 return None
             os.utime(path)
-            return Layer(**told, path=path)
+            return LayerFile(**told, path=path)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def make(self, key: str, fill: Callable[[TarWriter], None], below: tuple[str, ...] = ()) -> Layer:
+    def make(self, key: str, fill: Callable[[TarWriter], None], below: tuple[str, ...] = ()) -> LayerFile:
         """Write the layer: ``fill`` puts entries into the archive. See ``TarWriter`` for ``below``."""
 
-        def write(sink: _Sink) -> None:
+        def write(sink: LayerSink) -> None:
             archive = TarWriter(sink.write, below)
             fill(archive)
             archive.close()
 
         return self._written(key, write)
 
-    def pack(self, key: str, archive: Path | None) -> Layer:
+    def pack(self, key: str, archive: Path | None) -> LayerFile:
         """The layer of an archive that is written; None: remember by one of size 0 that there is none."""
         if archive is None:
-            empty = Layer("", "", 0, "", self._file(key))
+            empty = LayerFile("", "", 0, "", self._file(key))
             empty.path.parent.mkdir(parents=True, exist_ok=True)
             empty.path.touch()
             self._note_down(key, empty)
             return empty
 
-        def write(sink: _Sink) -> None:
+        def write(sink: LayerSink) -> None:
             with archive.open("rb") as stream:
                 while data := stream.read(_CHUNK):
                     sink.write(data)
 
         return self._written(key, write)
 
-    def _written(self, key: str, write: Callable[[_Sink], None]) -> Layer:
+    def _written(self, key: str, write: Callable[[LayerSink], None]) -> LayerFile:
         path = self._file(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _draft(path) as (draft, file):
-            sink = _Sink(file.write, _compressor(self._compression))
+            sink = LayerSink(file.write, _compressor(self._compression))
             write(sink)
-            sink.close()
+            layer = sink.close(path, self._compression)
             file.flush()
-            layer = Layer(
-                f"sha256:{sink.packed.hexdigest()}",
-                f"sha256:{sink.plain.hexdigest()}",
-                file.tell(),
-                f"application/vnd.oci.image.layer.v1.tar+{self._compression}",
-                path,
-            )
             draft.replace(path)
         self._note_down(key, layer)
         return layer
 
-    def _note_down(self, key: str, layer: Layer) -> None:
+    def _note_down(self, key: str, layer: LayerFile) -> None:
         told = {name: getattr(layer, name) for name in ("digest", "diff_id", "size", "media_type")}
         note = self._note(key)
         with _draft(note) as (draft, file):
@@ -136,38 +107,6 @@ class LayerCache:
 
     def _note(self, key: str) -> Path:
         return self._folder / self._by / f"{key}.json"
-
-
-class _Sink:
-    """Hashes what comes, compresses it, hashes that and writes it; in pieces that are worth the calls."""
-
-    def __init__(self, write: Callable[[bytes], object], compressor: _Compressor) -> None:
-        self.plain, self.packed = hashlib.sha256(), hashlib.sha256()
-        self._write = write
-        self._compressor = compressor
-        self._waiting: list[bytes] = []
-        self._held = 0
-
-    def write(self, data: bytes) -> None:
-        self._waiting.append(data)
-        self._held += len(data)
-        if self._held >= _CHUNK:
-            self._pass_on()
-
-    def close(self) -> None:
-        self._pass_on()
-        self._out(self._compressor.flush())
-
-    def _pass_on(self) -> None:
-        data = b"".join(self._waiting)
-        self._waiting, self._held = [], 0
-        self.plain.update(data)
-        self._out(self._compressor.compress(data))
-
-    def _out(self, data: bytes) -> None:
-        if data:
-            self.packed.update(data)
-            self._write(data)
 
 
 def _stated(compression: Compression) -> str:
@@ -182,14 +121,14 @@ def _stated(compression: Compression) -> str:
     return f"gzip-{zlib_ng.ZLIBNG_VERSION}-{_GZIP_LEVEL}"
 
 
-def _compressor(compression: Compression) -> _Compressor:
+def _compressor(compression: Compression) -> Compressor:
     if compression == "zstd":
         import zstandard  # noqa: PLC0415
 
         return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
     from zlib_ng import zlib_ng  # noqa: PLC0415
 
-    made: _Compressor = zlib_ng.compressobj(_GZIP_LEVEL, zlib_ng.DEFLATED, 16 + zlib_ng.MAX_WBITS)
+    made: Compressor = zlib_ng.compressobj(_GZIP_LEVEL, zlib_ng.DEFLATED, 16 + zlib_ng.MAX_WBITS)
     return made
 
 

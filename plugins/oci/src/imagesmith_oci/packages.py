@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imagesmith import Contribution
+    from imagesmith.tarball import TarWriter
     from imagesmith_oci.fetch import Fetcher
     from imagesmith_oci.options import Options
     from imagesmith_oci.platforms import Libc
     from imagesmith_oci.prefix import Prefix
-    from imagesmith_oci.tarball import TarWriter
 
 __all__ = ["READ", "Packages", "identity"]
 

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from imagesmith.stores import LayerFile
     from imagesmith.stores.layout import LayoutStore
     from imagesmith.stores.registry import RegistryStore
     from imagesmith_oci.base import Base, BaseLayer
-    from imagesmith_oci.layers import Layer
 
 __all__ = ["Known", "Pusher"]
 
@@ -69,7 +69,7 @@ class Pusher:
             if self._known is None or layer.digest not in self._known:
                 self._running.append(self._pool.submit(self._carry, layer))
 
-    def layer(self, layer: Layer) -> bool:
+    def layer(self, layer: LayerFile) -> bool:
         """A layer of ours. False when it is there already."""
         if self._known is not None and layer.digest in self._known:
             return False
@@ -94,7 +94,7 @@ class Pusher:
         self._base.carry(layer, self._target)
         return layer.digest
 
-    def _send(self, layer: Layer) -> str:
+    def _send(self, layer: LayerFile) -> str:
         asked = layer.size >= _ASK_FIRST and self._target.has_blob(layer.digest)
         if not asked:
             self._target.put_blob(layer.path, layer.digest)

@@ -30,9 +30,9 @@ from imagesmith import (
     StepLog,
     StepStarted,
 )
-from imagesmith.stores import LayerFiles, StoredImage
+from imagesmith.stores import LayerFile, LayerFiles, StoredImage
 from imagesmith_oci.base import Base, BaseLayer, Origins
-from imagesmith_oci.layers import Layer, LayerCache, key_of
+from imagesmith_oci.layers import LayerCache, key_of
 from imagesmith_oci.packages import READ, Packages
 from imagesmith_oci.push import Known, Pusher
 from imagesmith_oci.tidy import tidy
@@ -171,7 +171,7 @@ class Run:
             known.forget()
         return known
 
-    def _engine_files(self, base: Base, made: Sequence[Layer], known: Known | None) -> LayerFiles:
+    def _engine_files(self, base: Base, made: Sequence[LayerFile], known: Known | None) -> LayerFiles:
         """The layers for an engine: those it lacks, and a way to the others."""
         origins = Origins(self._cache / "origins")
         for each in base.layers:
@@ -198,7 +198,7 @@ class Run:
 
     # what is made
 
-    def _made(self, jobs: Sequence[Job], pusher: Pusher | None) -> list[Layer]:
+    def _made(self, jobs: Sequence[Job], pusher: Pusher | None) -> list[LayerFile]:
         """Every layer, from the cache or new; each is sent as soon as it is there."""
         made = []
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="layer") as pool:
@@ -217,7 +217,7 @@ class Run:
                 raise
         return made
 
-    def _layer(self, job: Job, pusher: Pusher | None) -> tuple[Layer, bool, str]:
+    def _layer(self, job: Job, pusher: Pusher | None) -> tuple[LayerFile, bool, str]:
         try:
             known = self._layers.get(job.key)
             layer = known or self._layers.make(job.key, job.fill, job.below)
@@ -231,7 +231,7 @@ class Run:
         told = f"{layer.digest} {layer.size / 1e6:.1f} MB{', sent' if sent else ''}"
         return layer, known is not None, told
 
-    def _sent(self, layer: Layer | None, pusher: Pusher | None) -> list[Layer]:
+    def _sent(self, layer: LayerFile | None, pusher: Pusher | None) -> list[LayerFile]:
         if layer is None:
             return []
         if pusher is not None:
@@ -263,7 +263,7 @@ class Run:
                 hint=found.hint,
             )
 
-    def _apt(self, scratch: Path, base: Base) -> Layer | None:
+    def _apt(self, scratch: Path, base: Base) -> LayerFile | None:
         if not self._request.spec.apt_packages:
             return None
         from imagesmith_oci.userns import apt_steps  # noqa: PLC0415
@@ -272,8 +272,8 @@ class Run:
         return self._captured("apt", scratch, base, (), None, steps)
 
     def _commands(
-        self, scratch: Path, base: Base, made: Sequence[Layer], last: Job, contributed: Contribution
-    ) -> Layer | None:
+        self, scratch: Path, base: Base, made: Sequence[LayerFile], last: Job, contributed: Contribution
+    ) -> LayerFile | None:
         if not self._request.spec.commands:
             return None
         from imagesmith_oci.userns import command_steps  # noqa: PLC0415
@@ -287,10 +287,10 @@ class Run:
         name: str,
         scratch: Path,
         base: Base,
-        made: Sequence[Layer],
-        passing: Layer | None,
+        made: Sequence[LayerFile],
+        passing: LayerFile | None,
         steps: Sequence[Step],
-    ) -> Layer | None:
+    ) -> LayerFile | None:
         """What steps change over the layers below, as a layer; None where they change nothing."""
         from imagesmith_oci import userns  # noqa: PLC0415
 
@@ -318,7 +318,7 @@ class Run:
         return layer if layer.size else None
 
     def _image(
-        self, base: Sequence[BaseLayer], made: Sequence[Layer], files: LayerFiles | None
+        self, base: Sequence[BaseLayer], made: Sequence[LayerFile], files: LayerFiles | None
     ) -> StoredImage:
         config: Mapping[str, Any] = self._request.base.config
         parts = {key: config[key] for key in ("os", "architecture", "variant") if config.get(key)}
@@ -350,5 +350,5 @@ class Run:
         self._report(StepDone(step, time.monotonic() - started, cached=going.cached))
 
 
-def _opened(layer: Layer) -> contextlib.closing[BinaryIO]:
+def _opened(layer: LayerFile) -> contextlib.closing[BinaryIO]:
     return contextlib.closing(layer.path.open("rb"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagesmith import BaseImageError, BuildRequest, Contribution, final_user
+from imagesmith import BaseImageError, BuildRequest, Contribution, final_user, tarball
 from imagesmith_oci import content
 from imagesmith_oci.basefacts import Facts, place, user_id
 from imagesmith_oci.groups import group, room
@@ -16,8 +16,8 @@ from imagesmith_oci.prefix import RUNTIME, VENV, Prefix, Python, skeleton
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from imagesmith.tarball import TarWriter
     from imagesmith_oci.lock import Package
-    from imagesmith_oci.tarball import TarWriter
 
 __all__ = ["Job", "Wanted", "python_of"]
 
@@ -131,11 +131,11 @@ class Wanted:
         if not staged.has_runtime or staged.folder is None:
             return
         runtime = staged.folder / "runtime"
-        names = [inner for inner, entry in content.walk(runtime) if entry.is_file(follow_symlinks=False)]
+        names = [inner for inner, entry in tarball.walk(runtime) if entry.is_file(follow_symlinks=False)]
         key = key_of("runtime", dict(zip(names, content.digests(runtime, names), strict=True)))
 
         def fill(tar: TarWriter) -> None:
-            content.write_tree(tar, runtime, RUNTIME.lstrip("/"))
+            tarball.write_tree(tar, runtime, RUNTIME.lstrip("/"))
 
         yield Job("imagesmith's own modules", key, fill, content.ways(RUNTIME))
 

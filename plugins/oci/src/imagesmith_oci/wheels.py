@@ -16,7 +16,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from imagesmith_oci.tarball import EXECUTABLE, PLAIN, TarWriter
+from imagesmith.tarball import EXECUTABLE, PLAIN, TarWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,9 +6,9 @@ import hashlib
 import io
 
 import pytest
-from plugins.oci.tests.ocisamples import content, entries
 
-from imagesmith_oci.tarball import MTIME, TarWriter
+from imagesmith.tarball import MTIME, TarWriter
+from tests.core.tars import content, entries
 
 LONG = "a" * 60 + "/" + "é" * 60 + "/" + "c" * 120
 

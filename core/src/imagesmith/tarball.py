@@ -1,14 +1,30 @@
-"""Archives whose bytes depend on what is put in only: on no clock, no umask, no version of Python."""
+"""Archives whose bytes depend on what is put in only (no clock, no umask, no version of Python), and
+layers made of them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from imagesmith.stores import LayerFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-__all__ = ["EXECUTABLE", "FOLDER", "MTIME", "PLAIN", "TarWriter"]
+__all__ = [
+    "EXECUTABLE",
+    "FOLDER",
+    "MTIME",
+    "PLAIN",
+    "Compressor",
+    "LayerSink",
+    "TarWriter",
+    "walk",
+    "write_file",
+    "write_tree",
+]
 
 MTIME = 315_619_200
 """1980-01-02: with an older time zipfile refuses to pack the files, west of UTC also with 1980-01-01."""
@@ -119,6 +135,97 @@ class TarWriter:
                 gid % 8**7,
             )
         )
+
+
+class Compressor(Protocol):
+    """As of ``zlib.compressobj``."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """What there is to write already."""
+
+    def flush(self) -> bytes:
+        """The rest."""
+
+
+class LayerSink:
+    """Hashes what comes, compresses it, hashes that and writes it; in pieces that are worth the calls."""
+
+    def __init__(self, write: Callable[[bytes], object], compressor: Compressor | None) -> None:
+        self._plain = hashlib.sha256()
+        self._packed = hashlib.sha256() if compressor else self._plain
+        self._size = 0
+        self._write = write
+        self._compressor = compressor
+        self._waiting: list[bytes] = []
+        self._held = 0
+
+    def write(self, data: bytes) -> None:
+        """The archive's next bytes."""
+        self._waiting.append(data)
+        self._held += len(data)
+        if self._held >= _CHUNK:
+            self._pass_on()
+
+    def close(self, path: Path, compression: str) -> LayerFile:
+        """The layer that was written to ``path``. ``compression``: as media types name it; may be empty."""
+        self._pass_on()
+        if self._compressor:
+            self._out(self._compressor.flush())
+        return LayerFile(
+            f"sha256:{self._packed.hexdigest()}",
+            f"sha256:{self._plain.hexdigest()}",
+            self._size,
+            f"application/vnd.oci.image.layer.v1.tar{compression and f'+{compression}'}",
+            path,
+        )
+
+    def _pass_on(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting, self._held = [], 0
+        self._plain.update(data)
+        self._out(self._compressor.compress(data) if self._compressor else data)
+
+    def _out(self, data: bytes) -> None:
+        if data:
+            if self._compressor:
+                self._packed.update(data)
+            self._size += len(data)
+            self._write(data)
+
+
+def write_tree(tar: TarWriter, source: Path, top: str) -> None:
+    """A folder as it lies there, at ``top``; the folder itself is not described."""
+    for inner, entry in walk(source):
+        target = f"{top}/{inner}" if top else inner
+        if entry.is_symlink():
+            tar.link(target, os.readlink(entry.path))  # noqa: PTH115 - bytes as they are
+        elif entry.is_dir():
+            tar.folder(target)
+        else:
+            write_file(tar, target, entry)
+
+
+def write_file(tar: TarWriter, target: str, entry: os.DirEntry[str]) -> None:
+    """A file as it lies there, executable or not."""
+    with open(entry.path, "rb") as stream:  # noqa: PTH123 - thousands of these
+        told = os.fstat(stream.fileno())
+        mode = EXECUTABLE if told.st_mode & 0o100 else PLAIN
+        tar.stream(target, stream, told.st_size, mode)
+
+
+def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Everything below a folder with its path relative to it, in an order that no file system decides."""
+
+    def inner(path: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        with os.scandir(path) as found:
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        for entry in entries:
+            name = prefix + entry.name
+            yield name, entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from inner(entry.path, f"{name}/")
+
+    return inner(str(folder), "")
 
 
 def _plain(text: bytes) -> bytes:
