@@ -295,6 +295,9 @@ class BuildPlan:
     contributed: Contribution = field(default_factory=Contribution)
     steps: tuple[str, ...] = ()
     """names of the steps, in order, as a person would say them"""
+    files_apart: bool = False
+    """True: what is staged as ``source/`` is no part of this plan, and nothing in it depends on these files
+    (so no commands follow): the core may put them over the result. See ``Built.lacks_files``"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +318,10 @@ class Built:
     ``rootfs``; of ``manifest``: ``schemaVersion``, ``mediaType``, ``layers``"""
     packages: tuple[PythonPackage, ...] = ()
     """what was resolved and put into the image, where the builder knows it"""
+    lacks_files: bool = False
+    """True, only where the plan has its ``files_apart``: the work directory is empty, no link leads to it,
+    and it belongs to the final user, group 0, mode 0775. The core adds the files as a layer of their own, and
+    after an edit puts another one in its place without asking the builder. False: the files are in place"""
 
 
 class Builder(Protocol):

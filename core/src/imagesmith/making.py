@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
 from imagesmith.base import RUNTIME_FLOOR, runs_imagesmith, stated_python
 from imagesmith.builder import BuildRequest, Built, LocalEngine, RegistryRepository
-from imagesmith.errors import BlobUnknown, BuilderNotReady
-from imagesmith.events import Message, Phase
+from imagesmith.errors import BlobUnknown, BuilderNotReady, SourceError, VerificationFailed
+from imagesmith.events import Message, Phase, StepDone, StepStarted
 from imagesmith.existence import base_for
+from imagesmith.memory import Memory, files_of
 from imagesmith.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     )
     from imagesmith.conda_environments import Environments
     from imagesmith.events import Reporter
-    from imagesmith.memory import Memory, Remembered
+    from imagesmith.memory import Remembered
     from imagesmith.places import Place
     from imagesmith.settings import Settings
     from imagesmith.sources import Staged
@@ -84,7 +86,9 @@ class Job:
         """
         from imagesmith import bases, sources  # noqa: PLC0415
 
-        self._check_readiness()
+        late = not self.spec.conda_packages and not isinstance(self.spec.base_image, ImageSpec)
+        if not late:
+            self._check_readiness()
         if isinstance(self.spec.base_image, ImageSpec):
             reference = build_base(self.spec.base_image, self.builder.name, self.report)
         else:
@@ -109,25 +113,27 @@ class Job:
         ]
         laid_out: set[str] = set()
 
-        def lay_out(platform: str) -> None:
+        def prepare(platform: str) -> None:
+            if not laid_out and late:
+                self._check_readiness()
             if platform not in laid_out:
                 environments.lay_out(platform, self.report)
                 laid_out.add(platform)
 
         try:
-            made = self._make(requests, lay_out, tag)
+            made = self._make(requests, prepare, tag)
         except BlobUnknown as error:
             self.report(Message(f"{error.message}: building again, and believing no memory of it", "warning"))
-            made = self._make([replace(each, ask_again=True) for each in requests], lay_out, tag)
+            made = self._make([replace(each, ask_again=True) for each in requests], prepare, tag)
         return replace(made, conda=environments.packages)
 
-    def _make(self, requests: Sequence[BuildRequest], lay_out: Callable[[str], None], tag: str) -> Made:
-        """Build what has to be built, finish and publish."""
+    def _make(self, requests: Sequence[BuildRequest], prepare: Callable[[str], None], tag: str) -> Made:
+        """Build what has to be built, finish and publish. ``prepare``: is called before a builder is."""
         plans = [self.plan(request) for request in requests]
         known = [self._known(plan) for plan in plans]
         for plan, remembered in zip(plans, known, strict=True):
             if remembered is None:
-                lay_out(plan.request.platform)
+                prepare(plan.request.platform)
         store = self.place.store()
         try:
             built = [self._build(plan, remembered) for plan, remembered in zip(plans, known, strict=True)]
@@ -141,13 +147,17 @@ class Job:
                 self._discard(request.destination)
         for plan, left, image in zip(plans, built, images, strict=True):
             if not image.attestations:  # those are about this build
-                self._memory().remember(plan, self.builder.version, image.digest, left.contributed)
+                self._memory().remember(
+                    plan,
+                    self.builder.version,
+                    image.digest,
+                    left.contributed,
+                    layer_apart=left.lacks_files,
+                )
         packages = dict.fromkeys(package for left in built for package in left.packages)
         return Made(digest, tuple(packages))
 
     def _memory(self) -> Memory:
-        from imagesmith.memory import Memory  # noqa: PLC0415
-
         return Memory(self.settings.cache_dir() / "filesystems")
 
     def _known(self, plan: BuildPlan) -> Remembered | None:
@@ -158,13 +168,47 @@ class Job:
 
     def _build(self, plan: BuildPlan, known: Remembered | None) -> Built:
         """The files of one platform."""
-        if known:
+        if known is None:
+            self.report(Phase("building", f"{plan.request.platform} with {self.made_by}"))
+            built = self.builder.build(plan, self.report)
+            return self._with_files(plan, built) if built.lacks_files else built
+        place = plan.request.destination
+        if known.files == files_of(plan):
             self.report(
                 Message(f"the files are those of {known.digest}: only the configuration is made anew")
             )
-            return Built(plan.request.destination, known.digest, known.contributed)
-        self.report(Phase("building", f"{plan.request.platform} with {self.made_by}"))
-        return self.builder.build(plan, self.report)
+            return Built(place, known.digest, known.contributed, lacks_files=known.layer_apart)
+        self.report(Message(f"all but the files of the work directory is as in {known.digest}"))
+        return self._with_files(
+            plan, Built(place, known.digest, known.contributed, lacks_files=True), instead=True
+        )
+
+    def _with_files(self, plan: BuildPlan, built: Built, *, instead: bool = False) -> Built:
+        """What was built with the files of the work directory over it, or ``instead`` of its last layer."""
+        from imagesmith.files_layer import write_files  # noqa: PLC0415 - few builds need it
+
+        request, store = plan.request, self.place.store()
+        if not plan.files_apart or request.staged.folder is None:
+            raise VerificationFailed(
+                f"{self.made_by} left out files that its plan does not leave out",
+                hint="this is a mistake of the builder: report it to its authors",
+            )
+        image = built.image or store.read(built.digest, request.platform)
+        if image is None:
+            return built  # finishing says so
+        name, began = f"files: {request.spec.workdir_or_default}", time.monotonic()
+        self.report(StepStarted("files", name))
+        path = request.staged.folder.parent / f"files-{request.platform.replace('/', '-')}.tar"
+        try:
+            layer = write_files(request, image, path)
+        except OSError as error:
+            raise SourceError(
+                f"cannot write to {path.parent}: {error.strerror}",
+                hint="make room there, or set TMPDIR to a folder on another file system",
+            ) from error
+        with_files = store.add_layer(image, layer, instead=instead)
+        self.report(StepDone("files", seconds=time.monotonic() - began))
+        return replace(built, image=with_files)
 
     def _finish(self, plan: BuildPlan, built: Built, tag: str) -> StoredImage:
         """The image of one platform, with what is attested about it."""

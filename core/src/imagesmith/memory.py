@@ -1,8 +1,9 @@
 """Which file system a plan led to, remembered on this machine.
 
 A change of env, entrypoint, labels or the like leaves the plan and the staged files as they were: then the
-files of the earlier image are right, and only its configuration has to be made anew. What is remembered is
-asked of the store again before it is used.
+files of the earlier image are right, and only its configuration has to be made anew. Where the core itself
+added the files of the work directory, an edit of these needs nothing but another such layer. What is
+remembered is asked of the store again before it is used.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
     from imagesmith.builder import BuildPlan, CondaPackage
 
-__all__ = ["Memory", "Remembered"]
+__all__ = ["Memory", "Remembered", "files_of"]
 
 _KEEP = 500
+_SOURCE = "source/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ class Remembered:
 
     digest: str
     contributed: Contribution
+    files: str = ""
+    """tells what its work directory was given"""
+    layer_apart: bool = False
+    """whether that is its last layer, made by the core"""
 
 
 class Memory:
@@ -40,17 +46,23 @@ class Memory:
         self._folder = folder
 
     def recall(self, plan: BuildPlan, version: str) -> Remembered | None:
-        """An image whose files this plan would make again; None when none is known."""
+        """An image that this plan would make again, its last layer aside; None when none is known."""
         try:
             told = json.loads(self._file(plan, version).read_text(encoding="utf-8"))
             found = told["contributed"]
             maps = {name: FrozenMap(found[name]) for name in ("env", "labels")}
-            return Remembered(str(told["digest"]), Contribution(tuple(found["path"]), **maps))
+            contributed = Contribution(tuple(found["path"]), **maps)
+            known = Remembered(
+                str(told["digest"]), contributed, str(told["files"]), bool(told["layer_apart"])
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return known if known.layer_apart or known.files == files_of(plan) else None
 
-    def remember(self, plan: BuildPlan, version: str, digest: str, contributed: Contribution) -> None:
-        """This image has the files that the plan makes."""
+    def remember(
+        self, plan: BuildPlan, version: str, digest: str, contributed: Contribution, *, layer_apart: bool
+    ) -> None:
+        """This image has the files that the plan makes, and perhaps a last layer that the core made."""
         self._folder.mkdir(parents=True, exist_ok=True)
         known = sorted(self._folder.iterdir(), key=lambda file: file.stat().st_mtime)
         for old in known[:-_KEEP]:
@@ -59,6 +71,8 @@ class Memory:
         draft = file.with_suffix(".new")
         told = {
             "digest": digest,
+            "files": files_of(plan),
+            "layer_apart": layer_apart,
             "contributed": {
                 "path": contributed.path,
                 "env": dict(contributed.env),
@@ -82,13 +96,24 @@ def fingerprint(plan: BuildPlan, version: str) -> str:
         "base": [request.base.reference, request.base.digest],
         "platform": request.platform,
         "files": dict(plan.files),
-        "staged": dict(request.staged.digests),
+        "staged": {
+            name: digest
+            for name, digest in request.staged.digests.items()
+            if not (plan.files_apart and name.startswith(_SOURCE))
+        },
+        "apart": plan.files_apart,
         "runtime": _runtime(request.staged.folder),
         "conda": [[each.name, each.version, each.build, each.sha256 or each.url] for each in _packages(plan)],
         "path": plan.contributed.path,
         "env": dict(plan.contributed.env),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def files_of(plan: BuildPlan) -> str:
+    """What stands for the files of the work directory."""
+    found = {name: each for name, each in plan.request.staged.digests.items() if name.startswith(_SOURCE)}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:40]
 
 
 def _packages(plan: BuildPlan) -> tuple[CondaPackage, ...]:

@@ -129,7 +129,7 @@ class Place:
             case LocalEngine():
                 from imagesmith.stores.local import LocalStore, connect  # noqa: PLC0415
 
-                return LocalStore(connect(self._env))
+                return LocalStore(connect(self._env), self._documents)
             case LayoutFolder(path):
                 from imagesmith.stores.layout import LayoutStore  # noqa: PLC0415
 

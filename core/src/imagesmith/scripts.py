@@ -12,10 +12,20 @@ if TYPE_CHECKING:
 
     from imagesmith.builder import BuildRequest, Contribution
 
-__all__ = ["VENV", "for_commands", "for_installs", "virtual_environment", "work_directory"]
+__all__ = [
+    "NOT_BARE",
+    "VENV",
+    "bare_work_directory",
+    "for_commands",
+    "for_installs",
+    "virtual_environment",
+    "work_directory",
+]
 
 VENV = "/opt/venv"
 """The virtual environment on a base that does not state its python."""
+
+NOT_BARE = "imagesmith: the work directory is not bare"
 
 
 def for_installs(
@@ -73,6 +83,19 @@ def work_directory(request: BuildRequest) -> str:
     workdir = shlex.quote(request.spec.workdir_or_default)
     user = shlex.quote(final_user(request).partition(":")[0])
     return f"mkdir -p {workdir}\nchown {user}:0 {workdir}\nchmod 0775 {workdir}\n"
+
+
+def bare_work_directory(request: BuildRequest) -> str:
+    """The same, and fails with NOT_BARE unless a layer over it can describe all there is to the folder.
+
+    See ``Built.lacks_files``: nothing stands in it, and what leads to it are folders as ``mkdir`` makes them.
+    """
+    workdir = request.spec.workdir_or_default
+    parts = workdir.strip("/").split("/")
+    above = [shlex.quote("/" + "/".join(parts[:count])) for count in range(1, len(parts))]
+    usual = "".join(f' && [ ! -L {each} ] && [ "$(stat -c %u:%g:%a {each})" = 0:0:755 ]' for each in above)
+    bare = f'[ ! -L {shlex.quote(workdir)} ] && [ -z "$(ls -A {shlex.quote(workdir)})" ]{usual}'
+    return f"{work_directory(request)}if {bare}; then exit 0; fi\necho '{NOT_BARE}' >&2\nexit 1\n"
 
 
 def _pairs(env: dict[str, str]) -> str:

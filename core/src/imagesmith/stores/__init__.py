@@ -92,6 +92,12 @@ class Store(Protocol):
     def read(self, ref: str, platform: str | None = None) -> StoredImage | None:
         """The image of that platform (of the only one when None); None when there is none."""
 
+    def add_layer(self, image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
+        """An image of this store with one more layer, or ``instead`` of its last one.
+
+        It has no digest: no configuration and no manifest stand anywhere until ``write_config``.
+        """
+
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
         """A new image with the same layers and another configuration document. Not tagged.
 

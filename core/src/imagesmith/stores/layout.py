@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from imagesmith.errors import LayoutError
-from imagesmith.stores import StoredImage
+from imagesmith.stores import LayerFile, StoredImage
 from imagesmith.stores._documents import (
     INDEX,
     MANIFEST,
@@ -27,6 +27,7 @@ from imagesmith.stores._documents import (
     is_index,
     reconfigured,
     same_platform,
+    with_layer,
 )
 
 __all__ = ["LayoutStore"]
@@ -86,6 +87,11 @@ class LayoutStore:
                 )
             return image
         return next((image for image in images if same_platform(image.platform, platform)), None)
+
+    def add_layer(self, image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
+        """The layer stands in the folder."""
+        self.put_blob(layer.path, layer.digest)
+        return with_layer(image, layer, instead=instead)
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
         """New configuration and manifest beside the old ones; no layer is touched."""

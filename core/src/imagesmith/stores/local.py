@@ -13,19 +13,29 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imagesmith.errors import (
     AuthenticationFailed,
+    BlobUnknown,
     EngineError,
     RegistryError,
     RegistryUnreachable,
     StoreError,
 )
-from imagesmith.stores import KEPT, KEPT_NAMES, STAGING, StoredImage
+from imagesmith.stores import KEPT, KEPT_NAMES, STAGING, LayerFiles, StoredImage
 from imagesmith.stores._archive import classic_archive, layout_archive
-from imagesmith.stores._documents import digest_of, encode, reconfigured, same_platform
+from imagesmith.stores._documents import (
+    MANIFEST,
+    digest_of,
+    encode,
+    reconfigured,
+    same_platform,
+    with_layer,
+)
 from imagesmith.stores._engine import Endpoint, connect, endpoint, refused, speaking
+from imagesmith.stores._kept import Kept
 from imagesmith.stores.reference import parse
 
 if TYPE_CHECKING:
@@ -33,7 +43,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-    from imagesmith.stores import LayerFiles
+    from imagesmith.stores import LayerFile
 
 __all__ = ["Endpoint", "LocalStore", "connect", "endpoint"]
 
@@ -48,8 +58,10 @@ _CONTAINERD = ["driver-type", "io.containerd.snapshotter.v1"]
 class LocalStore:
     """Names are ``name:tag``, digests are image ids. Every method but ``discard`` raises EngineError."""
 
-    def __init__(self, client: APIClient) -> None:
+    def __init__(self, client: APIClient, kept: Path | None = None) -> None:
+        """``kept``: a folder for manifests by their digests, which a containerd store does not show."""
         self._client: Any = client  # its type stubs leave half of the calls untyped
+        self._kept = Kept(kept)
         self._containerd: bool | None = None
 
     @property
@@ -85,18 +97,26 @@ class LocalStore:
         image = StoredImage(str(found["Id"]), _document(found, self._history(str(found["Id"]))))
         return image if platform is None or same_platform(image.platform, platform) else None
 
+    def add_layer(self, image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
+        """The layer is sent with the configuration."""
+        files = image.files or LayerFiles({}, _gone)
+        if image.files is None:
+            manifest = json.loads(self._manifest(image)) if self.containerd else _by_diff_ids(image)
+            media_type = str(manifest.get("mediaType") or MANIFEST)
+            image = replace(image, manifest=manifest, media_type=media_type)
+        new = {**files.new, layer.digest: layer.path}
+        return replace(with_layer(image, layer, instead=instead), files=LayerFiles(new, files.get))
+
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
         """The same layers under another configuration. The image has no name."""
         data = encode(config)
         if image.files is not None:
             return self._take(image, image.files, config)
         if self.containerd:
-            told = None if image.manifest else self._manifest(image)
-            document = image.manifest or json.loads(told or b"")
+            document = image.manifest or json.loads(self._manifest(image))
             manifest = encode(reconfigured(document, data))
+            self._kept.put(digest_of(manifest), manifest)
             digest, archive = digest_of(manifest), layout_archive(manifest, data)
-            if told:
-                self._keep(image, told)
         else:
             layers = image.config.get("rootfs")
             diff_ids = layers.get("diff_ids", ()) if isinstance(layers, Mapping) else ()
@@ -213,15 +233,20 @@ class LocalStore:
             raise refused(doing, str(refusals[0]))
 
     def _manifest(self, image: StoredImage) -> bytes:
+        """Of an image in the containerd store. What a builder staged is kept from now on."""
+        if known := self._kept.get(image.digest):
+            return known
         from imagesmith.stores._manifests import pushed_manifest, saved_manifest  # noqa: PLC0415 - rare
 
         with speaking(f"read the manifest of {image.digest}"):
             manifest = None
-            if self._names(image):
+            names = self._names(image)
+            if names:
                 manifest = pushed_manifest(self._client, image.digest, image.platform)
             manifest = manifest or saved_manifest(self._client, image.digest, image.platform)
         if manifest is None:
             raise EngineError(f"the engine's archive of {image.digest} lacks its manifest")
+        self._keep(names, manifest)
         return manifest
 
     def _take(self, image: StoredImage, files: LayerFiles, config: JSON) -> StoredImage:
@@ -230,6 +255,8 @@ class LocalStore:
 
         data = encode(config)
         digest = loaded_as(image, data, containerd=self.containerd)
+        if self.containerd:
+            self._kept.put(digest, encode(reconfigured(image.manifest or {}, data)))
         try:
             try:
                 self._load(engine_archive(image, data, files.new))
@@ -245,19 +272,31 @@ class LocalStore:
             raise EngineError(f"the engine took the image {digest} and does not show it")
         return written
 
-    def _keep(self, image: StoredImage, manifest: bytes) -> None:
+    def _keep(self, names: Sequence[str], manifest: bytes) -> None:
         """Keep what a builder staged, under one of a few names of ours, until another image gets that.
 
         The containerd store unpacks layers for the image that first needs them, and with its last name they
         go: while they do, which takes 0.5 s and more, a container of the finished image fails to start.
         """
-        staged = next((name for name in self._names(image) if _split(name)[1].startswith(STAGING)), None)
+        staged = next((name for name in names if _split(name)[1].startswith(STAGING)), None)
         if staged:
             slot = zlib.crc32(_split(staged)[0].encode()) % KEPT_NAMES
             self._load(layout_archive(manifest, None, str(parse(f"{KEPT}:{slot}"))))
 
     def _names(self, image: StoredImage) -> Sequence[str]:
         return (self._inspect(image.digest) or {}).get("RepoTags") or ()
+
+
+def _by_diff_ids(image: StoredImage) -> dict[str, object]:
+    """In place of a manifest, where layers are known by their content only: as if none were compressed."""
+    rootfs = image.config.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else ()
+    layers = [{"digest": each} for each in (diff_ids if isinstance(diff_ids, Sequence) else ())]
+    return {"schemaVersion": 2, "mediaType": MANIFEST, "layers": layers}
+
+
+def _gone(layer: JSON) -> Path:
+    raise BlobUnknown(f"the engine lost the layer {layer.get('digest')}", registry="the local engine")
 
 
 def _document(found: Mapping[str, Any], history: Sequence[Mapping[str, Any]] | None) -> JSON:

@@ -26,6 +26,7 @@ from imagesmith.stores._documents import (
     is_index,
     reconfigured,
     same_platform,
+    with_layer,
 )
 from imagesmith.stores._http import Transport
 from imagesmith.stores._kept import Kept
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from imagesmith.stores import LayerFile
     from imagesmith.stores._stream import BlobStream
     from imagesmith.stores.shared import Registries
 
@@ -169,6 +171,11 @@ class RegistryStore:
         else:
             chosen = next(iter(listed), None)
         return self.read(self._existing(listed[chosen]).digest) if chosen is not None else None
+
+    def add_layer(self, image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
+        """The layer is sent; the registry need not have it."""
+        self.put_blob(layer.path, layer.digest)
+        return with_layer(image, layer, instead=instead)
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
         """A new configuration; no layer moves. The manifest is sent by ``publish`` or ``write_index``.

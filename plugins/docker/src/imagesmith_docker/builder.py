@@ -28,7 +28,7 @@ from imagesmith_docker.abilities import abilities
 from imagesmith_docker.failures import unusable
 from imagesmith_docker.options import Options, parse
 from imagesmith_docker.quoting import can_mount_at
-from imagesmith_docker.render import render
+from imagesmith_docker.render import leaves_files, render
 
 FEATURES: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(Feature, Support.FULL))
 
@@ -108,7 +108,11 @@ class DockerBuilder:
     def _plan(self, request: BuildRequest, options: Options) -> BuildPlan:
         from imagesmith_docker.command import build_argv  # noqa: PLC0415 - listing builders needs none of it
 
+        apart = leaves_files(request, options)
         rendered = render(request, options)
+        names = [step.name for step in rendered.steps]
+        if apart:
+            names.append(f"files: {request.spec.workdir_or_default}")
         tools = Path("…/tools") if rendered.lends_tools else None
         return BuildPlan(
             builder=self.name,
@@ -116,7 +120,8 @@ class DockerBuilder:
             files={"Dockerfile": rendered.dockerfile, **rendered.scripts},
             commands=(Command(tuple(build_argv(request, options, Path("…"), tools=tools))),),
             contributed=rendered.contributed,
-            steps=tuple(step.name for step in rendered.steps),
+            steps=tuple(names),
+            files_apart=apart,
         )
 
     def build(self, plan: BuildPlan, report: Reporter) -> Built:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import BuildRequest, CondaTree, Contribution, conda_check, scripts
+from imagesmith.files_layer import can_be_apart
 from imagesmith_docker import pip_settings
 from imagesmith_docker.installer import MOUNT, SETTINGS, Installer, contribution, installer, needs_environment
 from imagesmith_docker.options import Options
@@ -31,6 +32,7 @@ __all__ = [
     "TOOLS",
     "Rendered",
     "Step",
+    "leaves_files",
     "render",
     "secret_id",
     "secret_targets",
@@ -75,9 +77,20 @@ class Rendered:
         return f"from={TOOLS}," in self.dockerfile
 
 
-def render(request: BuildRequest, options: Options | None = None) -> Rendered:
-    """The whole build as text."""
+def leaves_files(request: BuildRequest, options: Options) -> bool:
+    """Whether the files of the work directory may be left to the core, so that an edit starts no build.
+
+    Not where they have to be in what the engine writes: for attestations, and for times and layers of a kind
+    that only it makes.
+    """
+    plain = options.source_date_epoch is None and options.compression in (None, "zstd", "gzip")
+    return plain and not options.attests and can_be_apart(request)
+
+
+def render(request: BuildRequest, options: Options | None = None, *, apart: bool | None = None) -> Rendered:
+    """The whole build as text. ``apart``: without the files; unset: where they may be left to the core."""
     options = options or Options()
+    apart = leaves_files(request, options) if apart is None else apart
     contributed = contribution(request)
     page = _Page(options)
     _apt(page, request)
@@ -87,10 +100,11 @@ def render(request: BuildRequest, options: Options | None = None) -> Rendered:
         _python(page, request)
     if request.staged.has_requirements:
         _packages(page, request, installer(request))
-    _files(page, request)
+    _files(page, request, apart=apart)
     _commands(page, request, options, scripts.for_commands(request, contributed))
     page.settle("install.sh", scripts.for_installs(request, contributed, page.machine))
     head = _remarks(options)
+    head += ["# The files of the work directory are another layer, which imagesmith adds."] if apart else []
     head += [f"FROM {request.base.pinned}", "USER 0:0", "WORKDIR /"]
     lines = [*head, *(step.line for step in page.steps)]
     return Rendered("\n".join(lines) + "\n", page.files, tuple(page.steps), contributed)
@@ -233,17 +247,18 @@ def secret_targets(request: BuildRequest) -> dict[str, str]:
     return targets
 
 
-def _files(page: _Page, request: BuildRequest) -> None:
+def _files(page: _Page, request: BuildRequest, *, apart: bool) -> None:
     """The work directory, source and copied files, and the core's own modules.
 
     The folder comes first and is then only copied into: so an edit of a file starts no process, and the
     folder keeps its owner. (``COPY --link`` would bring a folder of its own over it.)
     """
     workdir = request.spec.workdir_or_default
-    page.run("workdir", f"work directory: {workdir}", scripts.work_directory(request))
+    script = scripts.bare_work_directory(request) if apart else scripts.work_directory(request)
+    page.run("workdir", f"work directory: {workdir}", script)
     if request.staged.has_runtime:
         page.copy("imagesmith's own modules", "runtime/", RUNTIME)
-    if request.staged.has_source:
+    if request.staged.has_source and not apart:
         page.copy(f"files: {workdir}", "source/", workdir)
 
 

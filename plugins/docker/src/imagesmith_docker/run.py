@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import tempfile
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from imagesmith import (
     engine,
 )
 from imagesmith.runner import Redactor
+from imagesmith.scripts import NOT_BARE
 from imagesmith.stores.registry import open_repository
 from imagesmith_docker import client
 from imagesmith_docker.abilities import Abilities, abilities
@@ -76,39 +78,74 @@ class Run:
             self._folder(staged.parent) as folder,
         ):
             env = self._env(folder)
-            secrets = _redactions(self.request)
             facts = self.facts or client.inspect(
-                self.environment.runner, env, folder, self.options.builder, secrets
+                self.environment.runner, env, folder, self.options.builder, _redactions(self.request)
             )
             self._check(facts)
             able = self._check_engine(facts)
             options = self._options(able)
             self._write(folder, staged)
-            rendered = render(self.request, self.options)
-            progress = Progress(rendered.steps, self.report, Redactor(secrets))
-            done = self.environment.runner.run(
-                build_argv(
-                    self.request,
-                    options,
-                    folder,
-                    name=name,
-                    tools=client.lent_tools(self.environment.cache_dir) if rendered.lends_tools else None,
-                    in_engine=facts.in_engine,
-                    proxies=_proxies(self.environment.env),
-                ),
-                env=env,
-                cwd=folder,
-                on_line=progress.line,
-                redact=secrets,
-                line_limit=_STATUS_LIMIT,
-            )
-            if done.returncode != 0:
-                raise explain(progress, done.returncode)
+
+            apart = self.plan.files_apart and not self._crowded.exists()
+            if apart and not self._solve(folder, name, env, facts, options, apart=True):
+                self.report(Message("the work directory is not bare: the engine copies the files into it"))
+                self._crowded.parent.mkdir(parents=True, exist_ok=True)
+                self._crowded.touch()
+                apart = False
+            if not apart:
+                self._solve(folder, name, env, facts, options, apart=False)
             if by_hand(options, in_engine=facts.in_engine):
                 digest = self._bring(folder, name, env)
             else:
                 digest = self._leave(folder, name, in_engine=facts.in_engine)
-            return Built(self.request.destination, digest, self.plan.contributed)
+            return Built(self.request.destination, digest, self.plan.contributed, lacks_files=apart)
+
+    def _solve(
+        self,
+        folder: Path,
+        name: str,
+        env: Mapping[str, str],
+        facts: client.BuilderFacts,
+        options: Options,
+        *,
+        apart: bool,
+    ) -> bool:
+        """Let it be built; False where the files cannot stay ``apart``."""
+        secrets = _redactions(self.request)
+        rendered = render(self.request, self.options, apart=apart)
+        planned = apart == self.plan.files_apart
+        texts = self.plan.files if planned else {"Dockerfile": rendered.dockerfile, **rendered.scripts}
+        for path, text in texts.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        progress = Progress(rendered.steps, self.report, Redactor(secrets))
+        done = self.environment.runner.run(
+            build_argv(
+                self.request,
+                options,
+                folder,
+                name=name,
+                tools=client.lent_tools(self.environment.cache_dir) if rendered.lends_tools else None,
+                in_engine=facts.in_engine,
+                proxies=_proxies(self.environment.env),
+            ),
+            env=env,
+            cwd=folder,
+            on_line=progress.line,
+            redact=secrets,
+            line_limit=_STATUS_LIMIT,
+        )
+        if done.returncode != 0 and not (apart and NOT_BARE in progress.tail):
+            raise explain(progress, done.returncode)
+        return done.returncode == 0
+
+    @property
+    def _crowded(self) -> Path:
+        """Stands where a base is known to have something in the work directory, or odd folders above it."""
+        what = [self.request.base.reference, self.request.base.digest, self.request.spec.workdir_or_default]
+        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40]
+        return self.environment.cache_dir / "crowded" / key
 
     @contextlib.contextmanager
     def _folder(self, parent: Path) -> Iterator[Path]:
@@ -178,15 +215,11 @@ class Run:
         return replace(self.options, source_date_epoch=None)
 
     def _write(self, folder: Path, staged: Path) -> None:
-        """The Dockerfile, the scripts, uv, the secrets, and a name for the context.
+        """The secrets, and a name for the context.
 
         Engines remember what they were sent under the name of its folder: one for each image lets them be
         sent only what changed.
         """
-        for path, text in self.plan.files.items():
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
         (folder / CONTEXT).mkdir(exist_ok=True)
         link(self.request, folder, "context").symlink_to(staged)
         conda = self.request.conda

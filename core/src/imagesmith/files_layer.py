@@ -1,0 +1,81 @@
+"""The files of the work directory as a layer, for builders that leave them to the core."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from imagesmith.authoring import final_user
+from imagesmith.builder import LocalEngine
+from imagesmith.tarball import LayerSink, TarWriter, write_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from imagesmith.builder import BuildRequest
+    from imagesmith.stores import LayerFile, StoredImage
+    from imagesmith.tarball import Compressor
+
+__all__ = ["can_be_apart", "write_files"]
+
+_WORKDIR_MODE = 0o775
+
+
+def can_be_apart(request: BuildRequest) -> bool:
+    """Whether the files can be put over the rest, as far as the request tells: there are any, no command
+    sees them, and the owner of the work directory can be told."""
+    there = request.staged.has_source and request.spec.workdir_or_default.strip("/") != ""
+    return there and not request.spec.commands and _user(request) is not None
+
+
+def _user(request: BuildRequest) -> int | None:
+    """The number of the final user; None where only the image's own files tell it."""
+    name = final_user(request).partition(":")[0]
+    if name.isascii() and name.isdecimal():
+        return int(name)
+    return 0 if name == "root" else None
+
+
+def write_files(request: BuildRequest, image: StoredImage, path: Path) -> LayerFile:
+    """Write the layer to ``path``, compressed as the image's last layer is; for an engine not at all.
+
+    Raises:
+        OSError: a staged file cannot be read, or ``path`` not be written.
+    """
+    staged, user = request.staged, _user(request)
+    if staged.folder is None or user is None:
+        raise ValueError("this plan leaves nothing to the core")
+    engine = isinstance(request.destination, LocalEngine)
+    compression = "" if engine else _compression(image.manifest or {})
+    top = request.spec.workdir_or_default.strip("/")
+    above = top.rpartition("/")[0]
+    with path.open("wb") as file:
+        sink = LayerSink(file.write, _compressor(compression))
+        tar = TarWriter(sink.write, (above,) if above else ())
+        tar.folder(top, _WORKDIR_MODE, user, 0)
+        write_tree(tar, staged.folder / "source", top)
+        tar.close()
+        return sink.close(path, compression)
+
+
+def _compression(manifest: Mapping[str, object]) -> str:
+    layers = manifest.get("layers")
+    last = layers[-1] if isinstance(layers, list | tuple) and layers else {}
+    return "zstd" if str(last.get("mediaType")).endswith(("+zstd", ".zstd")) and _zstandard() else "gzip"
+
+
+def _zstandard() -> bool:
+    import importlib.util  # noqa: PLC0415
+
+    return importlib.util.find_spec("zstandard") is not None
+
+
+def _compressor(compression: str) -> Compressor | None:
+    if not compression:
+        return None
+    if compression == "gzip":
+        return zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    import zstandard  # noqa: PLC0415
+
+    return zstandard.ZstdCompressor(level=3).compressobj()
