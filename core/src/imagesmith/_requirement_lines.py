@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,6 +47,11 @@ _TAKES_VALUE: Final = {
     "--config-settings": "--config-settings",
     "--global-option": "--global-option",
 }
+# Most requirements look so, and these need no grammar of markers, URLs and versions: 15 ms to load.
+_PLAIN: Final = re.compile(
+    r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
+    r"(?: ?(?:==|!=|<=|>=|<|>) ?[0-9]+(?:\.[0-9]+)*(?:, ?(?:==|!=|<=|>=|<|>) ?[0-9]+(?:\.[0-9]+)*)*)?"
+)
 _FLAGS: Final = frozenset({"--no-index", "--prefer-binary", "--require-hashes", "--pre"})
 _OF_ONE_REQUIREMENT: Final = frozenset({"--hash", "--config-settings", "--global-option"})
 
@@ -162,6 +165,10 @@ def wanted(text: str) -> Wanted:
     looks_like_path = "://" not in path and ("/" in path or path.lower().endswith(ARCHIVES))
     if not named and (path.startswith(".") or looks_like_path):
         return Wanted(text, path=path, extras=extras, marker=marker)
+    if plain := _PLAIN.fullmatch(text):
+        return Wanted(text, plain[1])
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
+
     try:
         parsed = Requirement(text)
     except InvalidRequirement as error:

@@ -7,8 +7,6 @@ with it.
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,8 +26,8 @@ from imagesmith.hookspecs import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-    from importlib.metadata import EntryPoint
 
+    from imagesmith._entry_points import Point
     from imagesmith.builder import Builder, Environment
 
 __all__ = [
@@ -93,7 +91,7 @@ class _Claim:
     """A distribution says that it has the builder of that name."""
 
     name: str
-    source: EntryPoint | BuilderEntry
+    source: Point | BuilderEntry
     distribution: str = field(default="(given by hand)")
     version: str = "-"
 
@@ -226,19 +224,12 @@ def choose(
 
 
 def _installed() -> list[_Claim]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - 20 ms that `import imagesmith` must not cost
+    from imagesmith._entry_points import entry_points  # noqa: PLC0415
 
-    return [_Claim(point.name, point, *_origin(point)) for point in entry_points(group=PROJECT)]
-
-
-def _origin(point: EntryPoint) -> tuple[str, str]:
-    """Name and version of an entry point's distribution, as far as its metadata can be read."""
-    dist = point.dist
-    # metadata that a stranger wrote: whatever it raises, the other plugins are listed
-    with contextlib.suppress(Exception):
-        if dist is not None and dist.name:
-            return dist.name, dist.version or "?"
-    return "an unknown distribution", "?"
+    return [
+        _Claim(point.name, point, point.distribution or "an unknown distribution", point.version or "?")
+        for point in entry_points(PROJECT)
+    ]
 
 
 def _only(claims: list[_Claim]) -> _Claim:
@@ -252,7 +243,9 @@ def _only(claims: list[_Claim]) -> _Claim:
 
 
 def _unknown(name: str, installed: Collection[str]) -> UnknownBuilder:
-    near = difflib.get_close_matches(name, installed, n=1)
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    near = get_close_matches(name, installed, n=1)
     listed = f"installed: {', '.join(installed)}" if installed else "none is installed"
     # a misspelt name gets no install command: a stranger may have taken it in the index
     hint = (
@@ -311,7 +304,9 @@ def _ask(claim: _Claim, plugin: object) -> object:
         unknown = [hook.name for hook in manager.get_hookcallers(plugin) or () if not hook.has_spec()]
         if not unknown:
             raise _broken(claim, f"its hook does not fit: {error}") from error
-        near = difflib.get_close_matches(unknown[0], [_HOOK], n=1)
+        from difflib import get_close_matches  # noqa: PLC0415
+
+        near = get_close_matches(unknown[0], [_HOOK], n=1)
         guess = f"; did you mean '{near[0]}'?" if near else f"; there is only '{_HOOK}'"
         raise _broken(claim, f"it implements a hook that does not exist: '{unknown[0]}'{guess}") from error
     if not manager.get_hookcallers(plugin):

@@ -14,7 +14,6 @@ The environment wins over the file. Nothing here enters an id; the default base 
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,7 +103,9 @@ def load_settings(cwd: Path, env: Mapping[str, str]) -> Settings:
         if isinstance(value, dict):
             options[key] = {name.replace("-", "_"): item for name, item in value.items()}
         elif key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
+
+            near = get_close_matches(key, known, n=1)
             hint = (
                 f"did you mean '{near[0]}'?"
                 if near
