@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zlib
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from imagesmith.stores import LayerFile, StoredImage
     from imagesmith.tarball import Compressor
 
-__all__ = ["can_be_apart", "write_files"]
+__all__ = ["can_be_apart", "may_be_bare", "note_crowded", "write_files"]
 
 _WORKDIR_MODE = 0o775
 
@@ -27,6 +29,26 @@ def can_be_apart(request: BuildRequest) -> bool:
     sees them, and the owner of the work directory can be told."""
     there = request.staged.has_source and request.spec.workdir_or_default.strip("/") != ""
     return there and not request.spec.commands and _user(request) is not None
+
+
+def may_be_bare(request: BuildRequest, cache: Path) -> bool:
+    """Whether ``scripts.bare_work_directory`` may pass: not where it is known to have failed on this base.
+
+    ``cache``: a folder of the builder's own.
+    """
+    return not _crowded(request, cache).exists()
+
+
+def note_crowded(request: BuildRequest, cache: Path) -> None:
+    """The base has something in the work directory, or odd folders above it."""
+    file = _crowded(request, cache)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+
+
+def _crowded(request: BuildRequest, cache: Path) -> Path:
+    what = [request.base.reference, request.base.digest, request.spec.workdir_or_default]
+    return cache / "crowded" / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40]
 
 
 def _user(request: BuildRequest) -> int | None:

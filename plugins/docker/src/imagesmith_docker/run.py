@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import tempfile
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from imagesmith import (
     Reporter,
     engine,
 )
+from imagesmith.files_layer import may_be_bare, note_crowded
 from imagesmith.runner import Redactor
 from imagesmith.scripts import NOT_BARE
 from imagesmith.stores.registry import open_repository
@@ -86,11 +86,10 @@ class Run:
             options = self._options(able)
             self._write(folder, staged)
 
-            apart = self.plan.files_apart and not self._crowded.exists()
+            apart = self.plan.files_apart and may_be_bare(self.request, self.environment.cache_dir)
             if apart and not self._solve(folder, name, env, facts, options, apart=True):
                 self.report(Message("the work directory is not bare: the engine copies the files into it"))
-                self._crowded.parent.mkdir(parents=True, exist_ok=True)
-                self._crowded.touch()
+                note_crowded(self.request, self.environment.cache_dir)
                 apart = False
             if not apart:
                 self._solve(folder, name, env, facts, options, apart=False)
@@ -139,13 +138,6 @@ class Run:
         if done.returncode != 0 and not (apart and NOT_BARE in progress.tail):
             raise explain(progress, done.returncode)
         return done.returncode == 0
-
-    @property
-    def _crowded(self) -> Path:
-        """Stands where a base is known to have something in the work directory, or odd folders above it."""
-        what = [self.request.base.reference, self.request.base.digest, self.request.spec.workdir_or_default]
-        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40]
-        return self.environment.cache_dir / "crowded" / key
 
     @contextlib.contextmanager
     def _folder(self, parent: Path) -> Iterator[Path]:

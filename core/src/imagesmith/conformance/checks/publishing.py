@@ -18,8 +18,6 @@ from imagesmith.settings import load_settings
 from imagesmith.stores.registry import open_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from imagesmith.conformance.subject import Subject
     from imagesmith.conformance.workshop import Image, Workshop
     from imagesmith.events import Event
@@ -79,14 +77,12 @@ def clean(subject: Subject) -> None:
     names = workshop.published(spec)
     assert names == {image.name}, f"these names stand in the engine: {', '.join(sorted(names))}"
     deadline = time.monotonic() + _SECONDS_OF_OTHERS
-    while (left := _new(workshop, before)) and time.monotonic() < deadline:
+    left = workshop.engine.containers().items() - before.items()
+    while left and time.monotonic() < deadline:  # what comes into being now is not of this build
         time.sleep(0.3)
-    assert not left, f"containers are left: {', '.join(sorted(left))}"
-
-
-def _new(workshop: Workshop, before: Mapping[str, str]) -> set[str]:
-    """What the containers are called that were not there before."""
-    return {name for each, name in workshop.engine.containers().items() if each not in before}
+        there = workshop.engine.containers()
+        left = {(each, name) for each, name in left if each in there}
+    assert not left, f"containers are left: {', '.join(sorted(name for _, name in left))}"
 
 
 @check("publish.last", Tier.LIVE, F.LOCAL_ENGINE, F.COMMANDS)
