@@ -7,7 +7,9 @@ import contextlib
 import gzip
 import hashlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -247,6 +249,42 @@ def test_an_edit_costs_few_requests(make: Make, registry: FakeRegistry, index: I
     assert writes == ["POST", "PUT", "POST", "PUT", "PUT"], told
     assert len(told) <= 7, told
     assert len(index.asked) == asked, "the list is the same, and the index was asked"
+
+
+def test_the_last_layer_and_the_configuration_are_sent_side_by_side(
+    make: Make, registry: FakeRegistry, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add("odd", wheel())
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "app.py").write_text("x")
+    make(packages=["odd"], source_root="src")
+    (tmp_path / "src" / "app.py").write_text("y")
+    connections: set[int] = set()
+    accept = registry._server.get_request
+
+    def counted() -> tuple[socket.socket, Any]:
+        accepted = accept()
+        connections.add(accepted[1][1])
+        return accepted
+
+    monkeypatch.setattr(registry._server, "get_request", counted)
+    before, begun = len(registry.requests), []
+
+    def held(handler: BaseHTTPRequestHandler) -> None:
+        until = time.monotonic() + 5
+        while time.monotonic() < until and (not begun or begun[-1] < 2):
+            begun.append(sum(each.method == "POST" for each in registry.requests[before:]))
+            time.sleep(0.01)
+        reset(handler)
+
+    registry.fail(r"PUT .*/blobs/uploads", held)
+    result = make(packages=["odd"], source_root="src")
+    assert begun[-1] == 2, "the configuration waited for the layer"
+    assert len(connections) <= 3, "two at once, and one more for the one that was broken off"
+    manifests = [number for number, each in enumerate(registry.requests) if "/manifests/" in each.path]
+    uploads = [number for number, each in enumerate(registry.requests) if "/uploads/" in each.path]
+    assert max(uploads) < max(manifests), "a manifest went before what it names"
+    assert len(layers(registry, result)) == 4
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ class RegistryStore:
         kept: Path | None = None,
         only_read: bool = False,
         shared: Callable[[str, Callable[[], Transport]], Transport] | None = None,
+        settle: Callable[[str], None] = lambda _: None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         read_seconds: float = 60.0,
@@ -87,6 +88,7 @@ class RegistryStore:
             only_read: keep there the manifests too that an index names. Not for a repository that is
                 written to: what it lacks must be seen.
             shared: gives a way to a host that other stores use too, or makes one; then it is not closed here.
+            settle: is called with the repository before a manifest is sent: it waits for blobs on their way.
             sleep: waits, seconds.
             clock: seconds since 1970.
             read_seconds: how long a silent registry is waited for.
@@ -104,6 +106,7 @@ class RegistryStore:
             return Repository(transport, parsed.repository)
 
         self._owns_connections = shared is None
+        self._settle = settle
         self.repository = parse(repository).repository_reference
         self._origin = remote(repository, access)
         self._mirror = remote(*mirror) if mirror else None
@@ -204,6 +207,7 @@ class RegistryStore:
     def publish(self, digest: str, tag: str) -> None:
         """Put the very bytes under ``digest`` under ``tag``; fine if they stand there already."""
         manifest = self._existing(digest)
+        self._settle(self.repository)
         try:
             self._origin.put_manifest(manifest.raw, manifest.media_type, tag)
             self._held.discard(digest)
@@ -288,6 +292,7 @@ class RegistryStore:
     def put_manifest(self, raw: bytes, media_type: str) -> str:
         """Put a manifest or index under its own digest, which is returned. It gets no tag."""
         digest = digest_of(raw)
+        self._settle(self.repository)
         self._origin.put_manifest(raw, media_type, digest)
         self._manifests[digest] = Manifest(digest, media_type, raw, json.loads(raw))
         self._held.discard(digest)
@@ -390,8 +395,19 @@ def open_repository(
     if mirrored and access.mirror:
         prefix = access.mirror.rstrip("/")
         mirror = (f"{prefix}/{name.repository}", settings.access(prefix.partition("/")[0]))
-    shared = partial(registries.transport, registry_config) if registries else None
-    return RegistryStore(repository, access, env, mirror=mirror, kept=kept, only_read=mirrored, shared=shared)
+    if registries is None:
+        return RegistryStore(repository, access, env, mirror=mirror, kept=kept, only_read=mirrored)
+    shared = partial(registries.transport, registry_config)
+    return RegistryStore(
+        repository,
+        access,
+        env,
+        mirror=mirror,
+        kept=kept,
+        only_read=mirrored,
+        shared=shared,
+        settle=registries.settle,
+    )
 
 
 def _choose(offered: Sequence[str], wanted: str) -> str | None:

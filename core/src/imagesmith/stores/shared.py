@@ -1,4 +1,5 @@
-"""One conversation with each registry for all that one build does there: connections, logins, tokens."""
+"""One conversation with each registry for all that one build does there: connections, logins, tokens, and
+what is still on its way."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from imagesmith.stores._http import Transport
 
@@ -23,6 +25,7 @@ class Registries:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Transport] = {}
+        self._sending: dict[str, list[Future[None]]] = {}
         self._lock = threading.Lock()
 
     def transport(
@@ -35,9 +38,27 @@ class Registries:
                 self._known[key] = make()
             return self._known[key]
 
-    def close(self) -> None:
-        """Close all connections."""
+    def sending(self, repository: str, upload: Future[None]) -> None:
+        """A blob of that repository is on its way: no manifest is sent before it is there.
+
+        So a builder need not wait for its last layer, and the configuration is sent beside it.
+        """
         with self._lock:
+            self._sending.setdefault(repository, []).append(upload)
+
+    def settle(self, repository: str) -> None:
+        """Wait for all that is on its way to that repository; raises what went wrong with it."""
+        with self._lock:
+            waiting = self._sending.pop(repository, [])
+        for upload in waiting:
+            upload.result()
+
+    def close(self) -> None:
+        """Close all connections; what is on its way to no end is not waited for."""
+        with self._lock:
+            for upload in (upload for uploads in self._sending.values() for upload in uploads):
+                upload.cancel()
+            self._sending.clear()
             for transport in self._known.values():
                 transport.close()
             self._known.clear()

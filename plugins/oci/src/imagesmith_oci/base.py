@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from imagesmith.stores import LayerFile
     from imagesmith.stores.layout import LayoutStore
     from imagesmith.stores.registry import RegistryStore
+    from imagesmith.stores.shared import Registries
 
 __all__ = ["Base", "BaseLayer", "Origins", "oci_descriptor"]
 
@@ -92,8 +93,15 @@ class Origins:
 class Base:
     """The base of one build. It opens the repositories it reads from, and closes them."""
 
-    def __init__(self, request: BuildRequest, env: Mapping[str, str], cache: Path) -> None:
+    def __init__(
+        self,
+        request: BuildRequest,
+        env: Mapping[str, str],
+        cache: Path,
+        registries: Registries | None = None,
+    ) -> None:
         """Raises BaseImageError where its layers are not to be had."""
+        self._registries = registries
         self._base = request.base
         self._env = env
         self._cache = cache
@@ -198,7 +206,13 @@ class Base:
         if name not in self._stores:
             from imagesmith.stores.registry import open_repository  # noqa: PLC0415
 
-            opened = open_repository(layer.repository, self._env, layer.config or None, mirrored=True)
+            opened = open_repository(
+                layer.repository,
+                self._env,
+                layer.config or None,
+                mirrored=True,
+                registries=self._registries,
+            )
             self._stores.setdefault(name, opened)
         return self._stores[name]
 

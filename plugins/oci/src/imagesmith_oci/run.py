@@ -40,6 +40,7 @@ from imagesmith_oci.wanted import Job, Wanted, python_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from imagesmith.stores.layout import LayoutStore
     from imagesmith.stores.registry import RegistryStore
@@ -85,7 +86,7 @@ class Run:
 
         with contextlib.ExitStack() as stack:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagesmith-oci-")))
-            base = stack.enter_context(Base(self._request, self._environment.env, self._cache))
+            base = stack.enter_context(self._base())
             target = stack.enter_context(self._target())
             stack.callback(tidy, self._cache)
             try:
@@ -124,7 +125,7 @@ class Run:
                 step.cached = packages.known
             pusher = None
             if target is not None:
-                pusher = Pusher(target, base, known)
+                pusher = Pusher(target, base, known, self._handed(target))
                 stack.callback(pusher.close)
                 pusher.base(base.layers)
             made = [*self._sent(apt, pusher), *self._made(jobs, pusher)]
@@ -139,7 +140,11 @@ class Run:
         image = self._image(base.layers, made, files)
         return Built(self._request.destination, "", contributed, image, told)
 
-    # where it goes
+    # where it comes from and goes
+
+    def _base(self) -> Base:
+        env = self._environment
+        return Base(self._request, env.env, self._cache, env.registries)
 
     @contextlib.contextmanager
     def _target(self) -> Iterator[RegistryStore | LayoutStore | None]:
@@ -149,7 +154,8 @@ class Run:
                 from imagesmith.stores.registry import open_repository  # noqa: PLC0415
 
                 config = self._request.spec.registry_config
-                with open_repository(repository, self._environment.env, config) as store:
+                env = self._environment
+                with open_repository(repository, env.env, config, registries=env.registries) as store:
                     yield store
             case LayoutFolder(path):
                 from imagesmith.stores.layout import LayoutStore  # noqa: PLC0415
@@ -157,6 +163,12 @@ class Run:
                 yield LayoutStore(path)
             case LocalEngine():
                 yield None
+
+    def _handed(self, target: RegistryStore | LayoutStore) -> Callable[[Future[None]], None] | None:
+        """What takes uploads that are not at their end yet: the core waits for them, where it can."""
+        registries = self._environment.registries
+        repository = getattr(target, "repository", None)
+        return functools.partial(registries.sending, repository) if registries and repository else None
 
     def _known(self) -> Known | None:
         match self._request.destination:
@@ -182,13 +194,12 @@ class Run:
         ours = {layer.digest: layer.path for layer in made}
         lower = {layer.digest: layer for layer in base.layers}
         new = {digest: path for digest, path in ours.items() if known is None or digest not in known}
-        request, env, cache = self._request, self._environment.env, self._cache
 
         def get(descriptor: Mapping[str, object]) -> Path:
             digest = str(descriptor["digest"])
             if digest in ours:
                 return ours[digest]
-            with Base(request, env, cache) as again:
+            with self._base() as again:
                 return again.download(lower[digest])
 
         for digest in new:
