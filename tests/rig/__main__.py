@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from . import on_debian, on_docker, state
+from . import later, on_debian, on_docker, state
 from .console import RigError, part, say
 
 
@@ -16,6 +16,11 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="start what does not run yet")
     start.add_argument("--with", dest="parts", action="append", default=[], choices=["arm64", "cnb"])
+    start.add_argument(
+        "--no-wait", action="store_true", help="be done before the arm64 part is: what reads of it will wait"
+    )
+    after = commands.add_parser(later.NAME)  # what ``up`` starts beside itself: no help, no use by hand
+    after.add_argument("--with", dest="parts", action="append", default=[])
     commands.add_parser("down", help="end what the rig started; its cache stays")
     commands.add_parser("status", help="what runs, and where")
     commands.add_parser("env", help="shell lines that point tools at the rig")
@@ -27,7 +32,12 @@ def main() -> int:
         if command == "up":
             with state.lock(), part("all"):
                 state.save(where.up(arguments.parts))
+            if not arguments.no_wait and state.load().images.multi:
+                later.wait()
+        elif command == later.NAME:
+            later.work(arguments.parts)
         elif command == "down":
+            later.stop()  # it may hold the lock
             with state.lock():
                 state.forget()
                 where.down()

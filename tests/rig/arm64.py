@@ -50,9 +50,9 @@ def publish(publisher: images.Publisher) -> None:
         publisher.remember(MULTI, key)
 
 
-def reference(publisher: images.Publisher) -> str | None:
-    """Return the two-platform base, if it is there and its arm64 side runs."""
-    return publisher.reference(MULTI) if HANDLER.exists() and publisher.done(MULTI, _key()) else None
+def done(publisher: images.Publisher) -> bool:
+    """Tell whether the two-platform base is there and its arm64 side runs."""
+    return HANDLER.exists() and publisher.done(MULTI, _key())
 
 
 def _key() -> str:

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -65,14 +64,13 @@ USER 1000:1000
 VARIANT_DOCKERFILE = "ARG BASE\nFROM ${BASE}\n"
 
 
-def start(pool: Executor, architectures: Sequence[str] = ()) -> Future[None] | None:
+def start(pool: Executor) -> Future[None] | None:
     """Build the programs: the longest part, so begin it early. None where a public builder is used."""
-    return None if os.environ.get(PUBLIC_BUILDER) else pool.submit(_programs, architectures)
+    return None if os.environ.get(PUBLIC_BUILDER) else pool.submit(_programs)
 
 
-def _programs(architectures: Sequence[str]) -> None:
-    for architecture in ("", *architectures):
-        lifecycle(architecture)
+def _programs() -> None:
+    lifecycle()
     pack()
 
 

@@ -14,16 +14,11 @@ ARCHITECTURE = "arm64"
 RUN, BUILDER = "cnb-run:3.11-multi", "cnb-builder:3.11-multi"
 
 
-def needed(parts: Collection[str]) -> tuple[str, ...]:
-    """Return the architectures that the lifecycle is built for beside this machine's."""
-    return (ARCHITECTURE,) if ARCHITECTURE in parts else ()
-
-
 def publish(publisher: images.Publisher) -> None:
     """Make both, in the plain registry; all single ones must be there."""
-    made = _key(publisher)
-    if publisher.done(RUN, made) and publisher.done(BUILDER, made):
+    if done(publisher):
         return
+    made = _key(publisher)
     with part("buildpacks: for two platforms"):
         bases = {"": images.PYTHON311, ARCHITECTURE: arm64.PYTHON}
         for architecture, base in bases.items():
@@ -36,13 +31,19 @@ def publish(publisher: images.Publisher) -> None:
             publisher.remember(name, made)
 
 
-def reference(publisher: images.Publisher) -> Cnb | None:
-    """Return what there is of buildpacks, these two included."""
+def done(publisher: images.Publisher) -> bool:
+    """Tell whether both are there."""
+    made = _key(publisher)
+    return publisher.done(RUN, made) and publisher.done(BUILDER, made)
+
+
+def reference(publisher: images.Publisher, *, coming: bool) -> Cnb | None:
+    """Return what there is of buildpacks, these two included where they are there or ``coming``."""
     found = cnb.reference(publisher)
-    if found is None or found.run is None or arm64.reference(publisher) is None:
+    if found is None or found.run is None:
         return found
-    there = publisher.done(BUILDER, _key(publisher))
-    return dataclasses.replace(found, builder_multi=publisher.reference(BUILDER) if there else None)
+    there = coming or (arm64.done(publisher) and done(publisher))
+    return dataclasses.replace(found, multi=publisher.reference(BUILDER) if there else None)
 
 
 def _one(name: str, architecture: str) -> str:

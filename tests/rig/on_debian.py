@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 from . import (
     arm64,
-    bases,
     buildah,
     buildkit,
     cnb,
     cnb_multi,
     engine,
     images,
+    later,
     network,
     packages,
     processes,
@@ -48,8 +47,11 @@ def up(parts: Collection[str] = ()) -> Rig:
         program = pool.submit(buildkit.binary)
         with part("Debian packages"):
             packages.install([*PACKAGES, *PACKAGES_TLS, *buildah.PACKAGES])
-        emulated = _start_arm64(pool) if ARM64 in parts else None
-        lifecycle = cnb.start(pool, cnb_multi.needed(parts)) if cnb.PART in parts else None
+        if ARM64 in parts:
+            with part("arm64 emulation"):
+                arm64.install()
+            later.start(parts)  # the longest part, so early
+        lifecycle = cnb.start(pool) if cnb.PART in parts else None
         settings = _settings()
         with part("registries and engines"):
             plain = registries.start_plain(settings)
@@ -66,26 +68,17 @@ def up(parts: Collection[str] = ()) -> Rig:
         if lifecycle:
             lifecycle.result()
             cnb.publish(publisher)
-        if emulated:
-            emulated.result()
-            arm64.publish(publisher)
-        if lifecycle and emulated:
-            cnb_multi.publish(publisher)
-    made = dataclasses.replace(publisher.images(), python311_multi=arm64.reference(publisher))
-    return Rig(host, classic, plain, tls, made, address, cnb_multi.reference(publisher))
+    coming = ARM64 in parts
+    multi = publisher.reference(arm64.MULTI) if coming or arm64.done(publisher) else None
+    made = dataclasses.replace(publisher.images(), multi=multi)
+    buildpacks = cnb_multi.reference(publisher, coming=coming and cnb.PART in parts)
+    return Rig(host, classic, plain, tls, made, address, buildpacks)
 
 
 def down() -> None:
     """End what ``up`` started, and nothing else; the cache stays."""
-    for stop in (buildkit.stop, registries.stop, engine.stop):
+    for stop in (later.stop, buildkit.stop, registries.stop, engine.stop):
         stop()
-
-
-def _start_arm64(pool: Executor) -> Future[Path]:
-    """Start the longest part early."""
-    with part("arm64 emulation"):
-        arm64.install()
-    return pool.submit(bases.tar, bases.BOOKWORM_ARM64)
 
 
 def _settings() -> Settings:

@@ -31,9 +31,9 @@ def start(
     Raises:
         RigError: it ended or does not answer in time; holds the end of its log.
     """
-    log = cache() / "logs" / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as output:
+    file = log(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             [os.fspath(word) for word in argv],
             stdin=subprocess.DEVNULL,
@@ -52,13 +52,20 @@ def start(
         if process.poll() is not None:
             _record(name, None)
             raise RigError(
-                f"{name} ended with exit code {process.returncode}; its log {log} ends:\n{_tail(log)}"
+                f"{name} ended with exit code {process.returncode}; its log {file} ends:\n{tail(file)}"
             )
         if time.monotonic() > deadline:
             stop(name)
-            raise RigError(f"{name} does not answer after {seconds:.0f} s; its log {log} ends:\n{_tail(log)}")
+            raise RigError(
+                f"{name} does not answer after {seconds:.0f} s; its log {file} ends:\n{tail(file)}"
+            )
         time.sleep(POLL_SECONDS)
     process.returncode = 0  # it goes on after us: no warning about a child that still runs
+
+
+def log(name: str) -> Path:
+    """Return the file that holds what it says."""
+    return cache() / "logs" / f"{name}.log"
 
 
 def alive(name: str) -> bool:
@@ -116,5 +123,6 @@ def _record(name: str, value: dict[str, Any] | None) -> None:
     write_private(_path(), json.dumps(records, indent=2) + "\n")
 
 
-def _tail(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()
+def tail(file: Path) -> str:
+    """Return the end of a log."""
+    return file.read_text(encoding="utf-8", errors="replace")[-2000:].strip()

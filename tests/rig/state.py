@@ -39,7 +39,12 @@ class Images:
     python313: str
     debian: str  # python3, no python, pip externally managed (PEP 668)
     bare: str  # no python at all
-    python311_multi: str | None = None  # linux/amd64 and linux/arm64; only with ``up --with arm64``
+    multi: str | None = None  # of ``python311_multi``, which see
+
+    @property
+    def python311_multi(self) -> str | None:
+        """For linux/amd64 and linux/arm64; only with ``up --with arm64``. Waits until it is there."""
+        return _awaited(self.multi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,12 @@ class Cnb:
     run_pinned: str | None = None  # applications on it cannot be rebased
     run_other: str | None = None  # of another distribution
     pack: str | None = None  # path of the program
-    builder_multi: str | None = None  # linux/amd64 and linux/arm64; only with ``up --with arm64`` too
+    multi: str | None = None  # of ``builder_multi``, which see
+
+    @property
+    def builder_multi(self) -> str | None:
+        """For linux/amd64 and linux/arm64; only with ``up --with arm64`` too. Waits until it is there."""
+        return _awaited(self.multi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +93,17 @@ class Rig:
 
     def to_json(self) -> str:
         """Return the text of the state file."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        data = asdict(self)
+        _rename(data["images"], "multi", "python311_multi")
+        _rename(data["cnb"], "multi", "builder_multi")
+        return json.dumps(data, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Rig:
         """Read what ``to_json`` wrote."""
         data: dict[str, Any] = json.loads(text)
+        _rename(data["images"], "python311_multi", "multi")
+        _rename(data.get("cnb"), "builder_multi", "multi")
         return cls(
             **{
                 **data,
@@ -98,6 +113,20 @@ class Rig:
                 "cnb": Cnb(**data["cnb"]) if data.get("cnb") else None,
             }
         )
+
+
+def _rename(data: dict[str, Any] | None, name: str, to: str) -> None:
+    """Other programs read the file: its keys are what the names are for them."""
+    if data is not None:
+        data[to] = data.pop(name, None)
+
+
+def _awaited(reference: str | None) -> str | None:
+    from . import later
+
+    if reference is not None:
+        later.wait()
+    return reference
 
 
 def uses_public_images() -> bool:
