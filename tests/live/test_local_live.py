@@ -93,6 +93,7 @@ def test_what_stands_in_the_engine_is_read_whole(engine: Engine, built: str) -> 
     assert "hunter2" in layers[-1]["created_by"]
 
 
+@pytest.mark.alone
 def test_a_new_configuration_is_exact_and_moves_no_layer(engine: Engine, built: str) -> None:
     image = image_of(engine, built)
     config = other_config(image)
