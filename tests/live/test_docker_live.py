@@ -203,10 +203,15 @@ def test_what_an_edit_runs_again(make: Build, engine: Engine, tmp_path: Path) ->
         reference = make(spec, force=True, report=events.append).reference
         return engine.run(reference), [name.partition(":")[0] for name in anew(events) if ":" in name]
 
-    assert changed(spec) == (f"{RUN}\n", [])
+    assert changed(spec) == (f"{RUN}\n", ["files"])
     app.write_text(f"print('{RUN[::-1]}')\n")  # of the same size
     assert changed(spec) == (f"{RUN[::-1]}\n", ["files"])
-    assert changed(spec.with_env({"NEW": "value"})) == (f"{RUN[::-1]}\n", [])
+    assert changed(spec.with_env({"NEW": "value"})) == (f"{RUN[::-1]}\n", ["files"])
+    with_command = spec.replace(commands=["true"])
+    assert changed(with_command)[1][-2:] == ["files", "command"]
+    app.write_text(f"print('{RUN}')\n")
+    assert changed(with_command) == (f"{RUN}\n", ["files", "command"])
+    app.write_text(f"print('{RUN[::-1]}')\n")
     more = spec.replace(packages=[*spec.packages, "idna"])
     assert changed(more) == (f"{RUN[::-1]}\n", ["packages", "work directory", "files"])
 

@@ -27,8 +27,7 @@ _WORKDIR_MODE = 0o775
 def can_be_apart(request: BuildRequest) -> bool:
     """Whether the files can be put over the rest, as far as the request tells: there are any, no command
     sees them, and the owner of the work directory can be told."""
-    there = request.staged.has_source and request.spec.workdir_or_default.strip("/") != ""
-    return there and not request.spec.commands and _user(request) is not None
+    return request.staged.has_source and not request.spec.commands and _user(request) is not None
 
 
 def may_be_bare(request: BuildRequest, cache: Path) -> bool:

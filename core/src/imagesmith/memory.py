@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imagesmith._frozen import FrozenMap
+from imagesmith.authoring import final_user
 from imagesmith.builder import Contribution
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def fingerprint(plan: BuildPlan, version: str) -> str:
             for name, digest in request.staged.digests.items()
             if not (plan.files_apart and name.startswith(_SOURCE))
         },
-        "apart": plan.files_apart,
+        "apart": plan.files_apart and [request.spec.workdir_or_default, final_user(request)],
         "runtime": _runtime(request.staged.folder),
         "conda": [[each.name, each.version, each.build, each.sha256 or each.url] for each in _packages(plan)],
         "path": plan.contributed.path,

@@ -30,6 +30,7 @@ from imagesmith import (
     RegistryRepository,
     Secret,
 )
+from imagesmith.sources import Staged
 from imagesmith_docker import pip_settings
 from imagesmith_docker.command import build_argv
 from imagesmith_docker.options import Options, parse
@@ -51,6 +52,7 @@ SPEC = ImageSpec(
 CASES = {
     "nothing": request(ImageSpec()),
     "python": request(SPEC, requirements("numpy", "x[a]>=1; python_version < '3.13'", has_source=True)),
+    "apart": request(ImageSpec(source_root=".", user="1000", workdir="/srv/my app"), Staged(has_source=True)),
     "debian": request(ImageSpec(python_version="3.12", packages=["six"]), requirements("six"), DEBIAN),
     "conda": replace(
         request(ImageSpec(conda_packages=["numpy"], packages=["six"]), requirements("six"), DEBIAN),
