@@ -8,7 +8,7 @@ WITH_RIG = rig=$$($(PYTHON) -m tests.rig env) && eval "$$rig" &&
 # The certificates of the machine, as pip uses them.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: venv rig rig-all rig-down demo test check bench docs
+.PHONY: venv rig rig-all rig-early rig-down demo test check bench docs
 
 venv: .venv/.installed
 
@@ -36,10 +36,12 @@ else
 	@$(WITH_RIG) IMAGESMITH_BUILDER=$(BUILDER) $(BIN)/python examples/hello/demo.py
 endif
 
-# Begins before the rig's arm64 part is there: the tests that use it wait. Two tests run at a time, files as a
-# whole and in their order; one marked "alone" has the engines for itself.
-test: venv
+# All of it but for the arm64 part, which goes on beside: the tests that use it wait.
+rig-early:
 	@$(PYTHON) -m tests.rig up --with arm64 --with cnb --no-wait
+
+# Two tests run at a time, files as a whole and in their order; one marked "alone" has the engines for itself.
+test: venv rig-early
 	@$(WITH_RIG) $(BIN)/pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: venv
