@@ -34,11 +34,11 @@ def work(parts: Collection[str]) -> None:
     bases.tar(bases.BOOKWORM_ARM64)
     with state.lock():
         rig = state.load()
-        publisher = images.Publisher(rig.docker_host, rig.registry, rig.registry_tls)
-        arm64.publish(publisher)
-        if cnb.PART in parts and rig.cnb and rig.cnb.run:
-            cnb.lifecycle(cnb_multi.ARCHITECTURE)
-            cnb_multi.publish(publisher)
+    publisher = images.Publisher(rig.docker_host, rig.registry, rig.registry_tls)
+    arm64.publish(publisher)
+    if cnb.PART in parts and rig.cnb and rig.cnb.run:
+        cnb.lifecycle(cnb_multi.ARCHITECTURE)
+        cnb_multi.publish(publisher)
     _done().touch()
 
 
