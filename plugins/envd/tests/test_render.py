@@ -79,7 +79,12 @@ TREE = CondaTree(
         for name, version in (("python", "3.12.4"), ("scipy", "1.14.0"))
     ),
 )
+APART = request(
+    ImageSpec(source_root=".", user="1000", workdir="/srv/my app"), Staged(has_source=True, has_runtime=True)
+)
 CASES = {
+    "apart": APART,
+    "copied": APART,
     "nothing": request(ImageSpec()),
     "python": request(SPEC, requirements("numpy", "x[a]>=1; python_version < '3.13'", has_source=True)),
     "conda": request(ImageSpec(conda_packages=["scipy"], packages=["six"]), requirements("six"), conda=TREE),
@@ -94,7 +99,7 @@ CASES = {
 
 
 def shown(name: str) -> str:
-    rendered = render(CASES[name])
+    rendered = render(CASES[name], apart=False if name == "copied" else None)
     files = "".join(f"--- {path}\n{text}" for path, text in sorted(rendered.files.items()))
     return rendered.build_envd + files
 

@@ -22,6 +22,7 @@ from imagesmith import (
     Support,
     engine,
 )
+from imagesmith.files_layer import can_be_apart
 from imagesmith_envd import __version__
 from imagesmith_envd.render import build_argv, render
 
@@ -102,7 +103,10 @@ class EnvdBuilder:
 
     def plan(self, request: BuildRequest) -> BuildPlan:
         """``build.envd``, the files beside it, and the command that builds it."""
-        rendered = render(request)
+        rendered, apart = render(request), can_be_apart(request)
+        names = [step.name for step in rendered.steps]
+        if apart:
+            names.append(f"files: {request.spec.workdir_or_default}")
         argv = build_argv("envd", Path("…"), self._address, request, engine.planned_name(request))
         return BuildPlan(
             builder=self.name,
@@ -110,7 +114,8 @@ class EnvdBuilder:
             files={"build.envd": rendered.build_envd, **rendered.files},
             commands=(Command(tuple(argv)),),
             contributed=rendered.contributed,
-            steps=tuple(step.name for step in rendered.steps),
+            steps=tuple(names),
+            files_apart=apart,
         )
 
     def build(self, plan: BuildPlan, report: Reporter) -> Built:

@@ -24,6 +24,7 @@ from imagesmith import (
     scripts,
     stated_python,
 )
+from imagesmith.files_layer import can_be_apart
 from imagesmith_envd.quoting import in_run, starlark
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ CONTEXT = "context"
 MOUNT = f"/home/envd/{CONTEXT}"
 CONDA = "conda"
 """the folder of the context that holds a conda environment"""
+WORKDIR = "workdir"
+"""the key of the step that only makes the work directory"""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """of a variable that a shell can hold"""
 _INLINE_LIMIT = 60_000
@@ -62,8 +65,9 @@ class Rendered:
     contributed: Contribution
 
 
-def render(request: BuildRequest) -> Rendered:
-    """The whole build as text."""
+def render(request: BuildRequest, *, apart: bool | None = None) -> Rendered:
+    """The whole build as text. ``apart``: without the files; unset: where they may be left to the core."""
+    apart = can_be_apart(request) if apart is None else apart
     contributed = _contributed(request)
     command_files = _command_files(request, contributed)
     steps = (
@@ -71,7 +75,7 @@ def render(request: BuildRequest) -> Rendered:
         *_conda(request, contributed),
         *_python(request),
         *_packages(request, contributed),
-        _files(request),
+        _work_directory(request) if apart else _files(request),
         *_commands(request, command_files),
         # envd leaves its working folder in the image; only a group that does not mount it can remove it
         Step(
@@ -210,11 +214,27 @@ def _files(request: BuildRequest) -> Step:
     lines = [f"mkdir -p {workdir}"]
     if request.staged.has_source:
         lines.append(f"cp -dR --preserve=mode,timestamps {MOUNT}/source/. {workdir}/")
-    if request.staged.has_runtime:
-        lines.append("mkdir -p /opt/imagesmith")
-        lines.append(f"cp -dR --preserve=mode,timestamps {MOUNT}/runtime/. /opt/imagesmith/")
-    lines.append(scripts.work_directory(request))
+    lines += [*_runtime(request), scripts.work_directory(request)]
     return Step("files", f"files: {request.spec.workdir_or_default}", "\n".join(lines), mounted=True)
+
+
+def _work_directory(request: BuildRequest) -> Step:
+    """The work directory without its files, and the core's own modules: the same for every project.
+
+    The script is one for ``sh``, and may end it.
+    """
+    lines = [f"/bin/sh -euc {shlex.quote(scripts.bare_work_directory(request))}", *_runtime(request)]
+    name = f"work directory: {request.spec.workdir_or_default}"
+    return Step(WORKDIR, name, "\n".join(lines), mounted=request.staged.has_runtime)
+
+
+def _runtime(request: BuildRequest) -> tuple[str, ...]:
+    if not request.staged.has_runtime:
+        return ()
+    return (
+        "mkdir -p /opt/imagesmith",
+        f"cp -dR --preserve=mode,timestamps {MOUNT}/runtime/. /opt/imagesmith/",
+    )
 
 
 def _command_files(request: BuildRequest, contributed: Contribution) -> dict[str, str]:

@@ -24,17 +24,22 @@ from imagesmith import (
     ToolMissing,
     engine,
 )
+from imagesmith.files_layer import may_be_bare, note_crowded
+from imagesmith.scripts import NOT_BARE
 from imagesmith_envd import localbase
 from imagesmith_envd.failures import explain
 from imagesmith_envd.home import Seed, docker_config, registries_conf
 from imagesmith_envd.output import Progress
 from imagesmith_envd.quoting import starlark
-from imagesmith_envd.render import CONDA, CONTEXT, build_argv, render
+from imagesmith_envd.render import CONDA, CONTEXT, WORKDIR, build_argv, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["Run"]
+
+_SOURCE = "source"
+"""what the core stages for the work directory"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +64,34 @@ class Run:
             BuildFailed: a step failed.
             BuilderNotReady: the engine does not answer, or went away.
         """
-        request, outer = self.request, self.environment.env
+        try:
+            return self._build()
+        except ToolMissing as error:
+            raise BuilderNotReady(str(error), builder="envd", hint="pip install envd") from error
+
+    def _build(self) -> Built:
+        request, cache = self.request, self.environment.cache_dir
         staged = request.staged.folder
         if staged is None:
             raise ValueError("this plan was made for showing: its files are only listed")
         with (
             tempfile.TemporaryDirectory(prefix="envd-", dir=staged.parent) as inside,
             self._base() as base,
-            engine.lent_name(request, self.environment.cache_dir) as name,
+            engine.lent_name(request, cache) as name,
         ):
             folder = Path(inside)
-            self._write(folder, staged, base)
-            progress = Progress(render(request).steps, self.report)
-            try:
-                done = self.environment.runner.run(
-                    build_argv(self.binary, folder, self.address, request, name),
-                    env=self._env(folder, base),
-                    cwd=folder,
-                    on_line=progress.line,
-                    redact=_redactions(request),
-                )
-            except ToolMissing as error:
-                raise BuilderNotReady(str(error), builder="envd", hint="pip install envd") from error
-            if done.returncode != 0:
-                raise explain(progress, done.returncode, self.address or engine.engine_address(outer))
-            return Built(request.destination, self._leave(name, progress), self.plan.contributed)
+            self._write(folder, staged)
+            env = self._env(folder, base)
+
+            apart = self.plan.files_apart and may_be_bare(request, cache)
+            progress = self._solve(folder, base, name, env, apart=apart)
+            if progress.failed is not None:
+                self.report(Message("the work directory is not bare: envd copies the files into it"))
+                note_crowded(request, cache)
+                apart = False
+                progress = self._solve(folder, base, name, env, apart=False)
+            digest = self._leave(name, progress)
+            return Built(request.destination, digest, self.plan.contributed, lacks_files=apart)
 
     @contextlib.contextmanager
     def _base(self) -> Iterator[str]:
@@ -119,23 +127,51 @@ class Run:
             return False
         return True
 
-    def _write(self, folder: Path, staged: Path, base: str) -> None:
+    def _write(self, folder: Path, staged: Path) -> None:
+        """The context, but for the files of the work directory, and secrets."""
         context = folder / CONTEXT
-        shutil.copytree(staged, context, symlinks=True, copy_function=_link)
-        pinned, given = starlark(self.request.base.pinned), starlark(base)
+        context.mkdir()
+        for each in staged.iterdir():
+            if each.name != _SOURCE:
+                _link_tree(each, context / each.name)
         conda = self.request.conda
         if conda is not None and conda.folder is not None:
-            shutil.copytree(conda.folder, context / CONDA, symlinks=True, copy_function=_link)
-        files = {**self.plan.files, "build.envd": self.plan.files["build.envd"].replace(pinned, given, 1)}
-        for path, text in files.items():
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+            _link_tree(conda.folder, context / CONDA)
         for path, secret in self.request.secrets.items():
             inside = path if path.startswith("requirements/") else f"secret/{path}"
             target = context / inside.replace("[", "-").replace("]", "")
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             target.write_bytes(secret.reveal())
+
+    def _solve(self, folder: Path, base: str, name: str, env: Mapping[str, str], *, apart: bool) -> Progress:
+        """Let envd build it. One failure is only told: that the files cannot stay ``apart``."""
+        request, staged = self.request, self.request.staged.folder
+        rendered = render(request, apart=apart)
+        planned = apart == self.plan.files_apart
+        texts = dict(self.plan.files if planned else {"build.envd": rendered.build_envd, **rendered.files})
+        pinned, given = starlark(request.base.pinned), starlark(base)
+        texts["build.envd"] = texts["build.envd"].replace(pinned, given, 1)
+        for path, text in texts.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        if not apart and staged is not None and (staged / _SOURCE).is_dir():
+            _link_tree(staged / _SOURCE, folder / CONTEXT / _SOURCE)
+
+        progress = Progress(rendered.steps, self.report)
+        done = self.environment.runner.run(
+            build_argv(self.binary, folder, self.address, request, name),
+            env=env,
+            cwd=folder,
+            on_line=progress.line,
+            redact=_redactions(request),
+        )
+        failed = progress.step()
+        crowded = failed is not None and failed.key == WORKDIR and NOT_BARE in progress.tail()
+        if done.returncode != 0 and not crowded:
+            where = self.address or engine.engine_address(self.environment.env)
+            raise explain(progress, done.returncode, where)
+        return progress
 
     def _env(self, folder: Path, base: str) -> dict[str, str]:
         """The whole environment of envd: nothing of the user's but what is named here."""
@@ -192,6 +228,10 @@ class Run:
         env, config = self.environment.env, request.spec.registry_config
         found = [engine.registry_facts(reference, env, config) for reference in references]
         return list({facts.host: facts for facts in found}.values())
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, symlinks=True, copy_function=_link)
 
 
 def _link(source: str, target: str) -> None:
