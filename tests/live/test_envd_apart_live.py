@@ -103,7 +103,7 @@ def test_an_edit_starts_no_envd(make: Build, engine: Engine, rig: Rig, source: P
 THERE = "mkdir -p {0} && echo base > {0}/base.txt && chown 7:8 {0}/base.txt && chmod 0600 {0}/base.txt"
 CROWDED = {
     "files": (
-        THERE.format("/srv/a/work"),
+        f"{THERE.format('/srv/a/work')} && ln -s base.txt /srv/a/work/app.py",
         "srv/a 755 0:0 directory",
         "srv/a/work/base.txt 600 7:8 regular file",
         "base",

@@ -213,7 +213,9 @@ def _files(request: BuildRequest) -> Step:
     workdir = shlex.quote(request.spec.workdir_or_default)
     lines = [f"mkdir -p {workdir}"]
     if request.staged.has_source:
-        lines.append(f"cp -dR --preserve=mode,timestamps {MOUNT}/source/. {workdir}/")
+        # a link of the base's that has a file's name is not written through
+        copy = "cp -dR --remove-destination --preserve=mode,timestamps"
+        lines.append(f"{copy} {MOUNT}/source/. {workdir}/")
     lines += [*_runtime(request), scripts.work_directory(request)]
     return Step("files", f"files: {request.spec.workdir_or_default}", "\n".join(lines), mounted=True)
 
