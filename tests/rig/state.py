@@ -178,10 +178,10 @@ def save(rig: Rig) -> None:
 
 
 @contextlib.contextmanager
-def lock() -> Iterator[None]:
-    """One rig command at a time."""
+def lock(name: str = "lock") -> Iterator[None]:
+    """One rig command at a time; another name: whatever else must not be done twice at once."""
     cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "lock").open("w", encoding="utf-8") as file:
+    with (cache() / name).open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .console import RigError, run
 from .packages import install
+from .state import lock
 
 NAME = "imagesmith-rig"
 SUBIDS = 65536
@@ -31,6 +32,11 @@ def ordinary() -> User:
     Raises:
         RigError: only root can make it.
     """
+    with lock("user.lock"):  # two tests may ask at the same time
+        return _made()
+
+
+def _made() -> User:
     try:
         entry = pwd.getpwnam(NAME)
     except KeyError:
