@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from plugins.oci.tests.ocisamples import wheel
 
-from imagesmith import BuilderNotReady, BuildFailed, ImageSpec
+from imagesmith import BuilderNotReady, BuildFailed, BuildResult, ImageSpec
 from tests.live.conftest import Build, Engine
 from tests.rig import user
 from tests.rig.state import Rig
@@ -325,6 +325,39 @@ def test_odd_wheels_are_what_an_installer_makes_of_them(
     shell += " && head -1 bin/odd-args"
     out = engine.run(image, "sh", "-c", shell)
     assert out == "1\nshell\nentry\nread me\n#!/opt/venv/bin/python -Es\n"
+
+
+def test_byte_code_is_used_and_the_same_twice(oci: Build, rig: Rig, engine: Engine, tmp_path: Path) -> None:
+    spec = ImageSpec(
+        name="compiled",
+        python_version="3.11",
+        registry=f"{rig.registry}/oci",
+        packages=["humanize==4.9.0", "markupsafe==3.0.2"],
+        builder_options={"byte_code": True},
+    )
+    if sys.version_info[:2] != (3, 11) and shutil.which("python3.11") is None:
+        with pytest.raises(BuilderNotReady, match=r"python 3\.11"):
+            oci(spec, force=True)
+        return
+    one = oci(spec, force=True)
+    two = oci(spec, force=True, variables={"IMAGESMITH_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "7"})
+    assert one.digest == two.digest
+    site = "/opt/venv/lib/python3.11/site-packages"
+
+    def run(result: BuildResult, command: str) -> str:
+        return engine.run(result.reference, "sh", "-c", command, options=("--network", "none"))
+
+    out = run(one, "python -v -c 'import humanize, markupsafe' 2>&1")
+    for module in ("humanize/__init__.py", "humanize/number.py", "markupsafe/__init__.py"):
+        folder, name = module.split("/")
+        compiled = f"{site}/{folder}/__pycache__/{name.removesuffix('.py')}.cpython-311.pyc"
+        assert f"# {compiled} matches {site}/{module}" in out
+    assert "wrote '/opt/venv" not in out, "something was compiled in the container"
+    plain = oci(spec.replace(builder_options={}), force=True)
+    assert run(plain, "find /opt/venv -name '*.pyc'") == ""
+    edited = oci(spec.with_commands(f"echo 'NAME = 7' >> {site}/humanize/number.py"), force=True)
+    out = run(edited, "python -c 'import humanize.number; print(humanize.number.NAME)'")
+    assert out == "7\n", "byte code hides an edit"
 
 
 def test_a_wheel_of_forty_thousand_files(oci: Build, rig: Rig, engine: Engine, tmp_path: Path) -> None:

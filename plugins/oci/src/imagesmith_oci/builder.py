@@ -127,6 +127,7 @@ def _told(request: BuildRequest, options: Options) -> dict[str, object]:
             "build_env": dict(sorted(spec.build_env.items())),
             "secrets": [target for _, target in spec.pip_secret_mounts],
             "sdists": list(options.sdists),
+            **({"byte_code": True} if options.byte_code else {}),
         }
     conda = request.conda
     return {

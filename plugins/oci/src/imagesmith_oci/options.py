@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imagesmith.builder_options import yes_no
+
 if TYPE_CHECKING:
     from imagesmith_oci.layers import Compression
 
 __all__ = ["Options", "parse"]
 
-_KNOWN = ("compression", "sdists")
+_KNOWN = ("byte_code", "compression", "sdists")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Options:
     compression: Compression = "zstd"
     sdists: tuple[str, ...] = ()
     """canonical names of packages whose wheel may be built here, where it is pure Python"""
+    byte_code: bool = False
+    """compile the modules of packages here"""
 
 
 def parse(spec: Mapping[str, object], machine: Mapping[str, object]) -> tuple[Options, dict[str, str]]:
@@ -33,6 +37,7 @@ def parse(spec: Mapping[str, object], machine: Mapping[str, object]) -> tuple[Op
                 problems[_field(where, name)] = f"there is no such option; known: {', '.join(_KNOWN)}"
     compression: Compression = "zstd"
     sdists: tuple[str, ...] = ()
+    byte_code = False
     for where, given in (("oci", machine), ("builder_options", spec)):
         if "compression" in given:
             value = given["compression"]
@@ -46,7 +51,12 @@ def parse(spec: Mapping[str, object], machine: Mapping[str, object]) -> tuple[Op
                 problems[_field(where, "sdists")] = "expected a list of package names"
             else:
                 sdists = names
-    return Options(compression, sdists), problems
+        if "byte_code" in given:
+            try:
+                byte_code = yes_no(given["byte_code"])
+            except ValueError as error:
+                problems[_field(where, "byte_code")] = str(error)
+    return Options(compression, sdists, byte_code), problems
 
 
 def _field(where: str, name: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from imagesmith import Contribution
     from imagesmith.tarball import TarWriter
+    from imagesmith_oci.bytecode import Compiler
     from imagesmith_oci.fetch import Fetcher
     from imagesmith_oci.options import Options
     from imagesmith_oci.platforms import Libc
@@ -77,6 +78,8 @@ class Packages:
         self._files: dict[Package, Future[Path]] = {}
         self._machine: Machine | None = None
         self._fetcher: Fetcher | None = None
+        self._compilers: dict[str, Compiler] = {}
+        """by the minor version of the image's python"""
         self.known = True
         """whether uv was asked nothing"""
         self.found: tuple[Package, ...] = ()
@@ -110,6 +113,21 @@ class Packages:
         self.found = known.packages
         return known
 
+    def compiled_by(self, prefix: Prefix) -> list[object]:
+        """What decides the byte code of the packages; nothing where none is wanted.
+
+        Raises:
+            BuilderNotReady: it is, and this machine has no such python.
+        """
+        if not self.options.byte_code:
+            return []
+        from imagesmith_oci.bytecode import Compiler  # noqa: PLC0415 - few builds want it
+
+        runner, env = self.environment.runner, self.environment.env
+        compiler = Compiler(prefix.minor, runner, env, self.scratch)
+        self._compilers[prefix.minor] = compiler
+        return compiler.basis
+
     # files
 
     def want(self, *packages: Package) -> None:
@@ -126,8 +144,10 @@ class Packages:
             from imagesmith_oci import wheels  # noqa: PLC0415 - a known layer needs none
 
             try:
+                compiler = self._compilers.get(prefix.minor)
                 laid = [
-                    wheels.lay_out(self._files[each].result(), prefix, _direct_url(each)) for each in group
+                    wheels.lay_out(self._files[each].result(), prefix, _direct_url(each), compiler)
+                    for each in group
                 ]
                 wheels.write(tar, laid)
             except wheels.BadWheelError as error:

@@ -116,9 +116,12 @@ class Wanted:
         lock = packages.lock(python.version, self._facts.libc, anew=anew)
         root = self._request.conda.PREFIX if self._request.conda else VENV
         prefix = Prefix(root, python.minor)
+        compiled = packages.compiled_by(prefix)
         for some in group({package: package.size for package in lock.packages}, most):
             names = [f"{package.name} {package.version}" for package in some]
-            key = key_of("wheels", prefix.root, prefix.minor, [identity(package) for package in some])
+            key = key_of(
+                "wheels", prefix.root, prefix.minor, [identity(package) for package in some], *compiled
+            )
 
             def want(some: tuple[Package, ...] = some) -> None:
                 packages.want(*some)

@@ -7,6 +7,7 @@ before contents, which an archive that is streamed needs.
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import hashlib
 import io
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from imagesmith.tarball import EXECUTABLE, PLAIN, TarWriter
+from imagesmith_oci.bytecode import module_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from imagesmith_oci.bytecode import Compiler
     from imagesmith_oci.prefix import Prefix
 
 __all__ = ["BadWheelError", "Laid", "lay_out", "write"]
@@ -53,6 +56,8 @@ class _Item:
     mode: int
     member: zipfile.ZipInfo | None = None
     data: bytes = b""
+    compiled: bool = False
+    """whether the member is of the archive of byte code"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +66,28 @@ class Laid:
 
     wheel: Path
     items: dict[str, _Item]
+    byte_code: Path | None = None
 
 
-def lay_out(wheel: Path, prefix: Prefix, direct_url: str | None = None) -> Laid:
-    """What goes where. ``direct_url``: the text of direct_url.json, where it was asked for by address.
+def lay_out(
+    wheel: Path, prefix: Prefix, direct_url: str | None = None, compiler: Compiler | None = None
+) -> Laid:
+    """What goes where.
+
+    Args:
+        wheel: the wheel.
+        prefix: where to.
+        direct_url: the text of direct_url.json, where it was asked for by address.
+        compiler: makes the byte code, where it is asked for.
 
     Raises:
         BadWheelError: it is none, or one that no installer takes.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            return Laid(wheel, _items(archive, prefix, direct_url))
+            byte_code = _Compiled(wheel, compiler) if compiler else None
+            items = _items(archive, prefix, direct_url, byte_code)
+            return Laid(wheel, items, byte_code.file if byte_code else None)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError, OSError, EOFError) as error:
         raise BadWheelError(f"{wheel.name} is damaged: {error}") from error
 
@@ -85,14 +101,16 @@ def write(tar: TarWriter, wheels: Sequence[Laid]) -> None:
     last = {path: number for number, laid in enumerate(wheels) for path in laid.items}
     for number, laid in enumerate(wheels):
         try:
-            with zipfile.ZipFile(laid.wheel) as archive:
+            with contextlib.ExitStack() as stack:
+                archive = stack.enter_context(zipfile.ZipFile(laid.wheel))
+                made = stack.enter_context(zipfile.ZipFile(laid.byte_code)) if laid.byte_code else archive
                 for path, item in laid.items.items():
                     if last[path] != number:
                         continue
                     if item.member is None:
                         tar.data(path, item.data, item.mode)
                     else:
-                        with archive.open(item.member) as stream:
+                        with (made if item.compiled else archive).open(item.member) as stream:
                             tar.stream(path, cast("BinaryIO", stream), item.member.file_size, item.mode)
         except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             raise BadWheelError(f"{laid.wheel.name} is damaged: {error}") from error
@@ -102,7 +120,33 @@ def write(tar: TarWriter, wheels: Sequence[Laid]) -> None:
             raise
 
 
-def _items(archive: zipfile.ZipFile, prefix: Prefix, direct_url: str | None) -> dict[str, _Item]:
+class _Compiled:
+    """The byte code of one wheel."""
+
+    def __init__(self, wheel: Path, compiler: Compiler) -> None:
+        self._wheel = wheel
+        self._compiler = compiler
+        self.file: Path | None = None
+
+    def of(self, items: Mapping[str, _Item], site: str) -> Iterable[tuple[str, zipfile.ZipInfo]]:
+        """Path and content for each module that can be compiled."""
+        modules = {
+            item.member.filename: path
+            for path, item in items.items()
+            if item.member is not None and path.startswith(f"{site}/") and path.endswith(".py")
+        }
+        if not modules:
+            return
+        named = [(name, f"/{path}") for name, path in modules.items()]
+        self.file = self._compiler.compile(self._wheel, named)
+        with zipfile.ZipFile(self.file) as made:
+            for member in made.infolist():
+                yield module_target(modules[member.filename], self._compiler.tag), member
+
+
+def _items(
+    archive: zipfile.ZipFile, prefix: Prefix, direct_url: str | None, byte_code: _Compiled | None
+) -> dict[str, _Item]:
     members = [member for member in archive.infolist() if not member.is_dir()]
     info = _info_folder(archive, members)
     stem = info.removesuffix(".dist-info")
@@ -140,6 +184,8 @@ def _items(archive: zipfile.ZipFile, prefix: Prefix, direct_url: str | None) -> 
     put(f"{prefix.site}/{info}/INSTALLER", _Item(PLAIN, data=b"imagesmith\n"), None)
     if direct_url is not None:
         put(f"{prefix.site}/{info}/direct_url.json", _Item(PLAIN, data=direct_url.encode()), None)
+    for path, member in list(byte_code.of(items, prefix.site)) if byte_code else ():
+        put(path, _Item(PLAIN, member, compiled=True), ("", ""))
     record = f"{prefix.site}/{info}/RECORD"
     items[record] = _Item(PLAIN, data=_written(rows, record, prefix.site))
     return items
