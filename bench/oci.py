@@ -1,9 +1,10 @@
 """The oci builder beside the docker one, hand-written Dockerfiles through buildx, and buildah.
 
-    make rig-all && .venv/bin/python bench/oci.py [--rounds N] [--large MEGABYTES]
+    make rig-all && .venv/bin/python bench/oci.py [--rounds N] [--large MEGABYTES] [--only PART ...]
 
 Whole processes, in turns in one run, each pushed to the rig's registry. Every cold build starts after
-``docker builder prune -af``: run it alone. Adds its tables to bench/RESULTS_OCI.md.
+``docker builder prune -af``: run it alone. Writes bench/RESULTS_OCI.md from what it measured, and for the
+parts that it was told to leave out from what an earlier run left in bench/results_oci.json.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import json
 import os
 import shutil
 import statistics
@@ -21,6 +23,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -40,9 +43,11 @@ from support.contest import (
 from support.slow_proxy import slow_proxy
 from tests.rig import state
 
+PARTS = ("turns", "delayed", "platforms", "large")
 CASES = ("cold", "nothing changed", "one source edit", "one package added")
 PLATFORMS = "two platforms"
 LARGE = "large packages"
+KEPT = HERE / "results_oci.json"
 DELAY = 0.05
 WHEEL = b"Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
@@ -79,7 +84,20 @@ def buildah(name: str, folder: Path, uv_folder: Path) -> Builds | None:
     return build
 
 
+BY = ("imagesmith oci", "imagesmith docker", "buildx, default gzip", "buildx, zstd", "buildah")
+chosen_ones: list[str] = list(BY)
+
+
 def contestants(
+    number: int, folder: Path, registry: str, base: str, uv_folder: Path
+) -> Iterator[tuple[str, Builds]]:
+    """Those that were asked for."""
+    for who, builds in everyone(number, folder, registry, base, uv_folder):
+        if who in chosen_ones:
+            yield who, builds
+
+
+def everyone(
     number: int, folder: Path, registry: str, base: str, uv_folder: Path
 ) -> Iterator[tuple[str, Builds]]:
     env = {
@@ -90,8 +108,7 @@ def contestants(
     }
     run_name = f"bench-{os.getpid()}-{number}"
     place = f"{registry}/{run_name}"
-    if os.environ.get("X") is None:
-        yield "imagesmith oci", ours("oci", "oci", env, place)
+    yield "imagesmith oci", ours("oci", "oci", env, place)
     yield "imagesmith docker", ours("docker", "docker", env, place)
     push = "type=image,push=true,oci-mediatypes=true"
     yield "buildx, default gzip", by_hand(f"{place}/gzip:1", HAND, "", uv_folder, "type=image,push=true")
@@ -130,16 +147,22 @@ def timed(builds: Builds, project: Project) -> float:
     return time.perf_counter() - started
 
 
-def peak_megabytes(project: Project) -> float:
-    """Of the builder's process itself, which starts uv and nothing larger."""
-    script = "import resource, runpy, sys; from imagesmith.cli import main; "
+def peak_megabytes(project: Project, env: Mapping[str, str]) -> float:
+    """Of the builder's process itself, which starts uv and nothing larger; from an empty cache.
+
+    Not ``ru_maxrss``: that of a new process begins at what its parent had.
+    """
+    script = "import sys; from imagesmith.cli import main; "
     script += "sys.argv[1:] = ['build', 'spec.json', '--builder', 'oci', '--progress', 'quiet', '--force']\n"
-    script += "try: main()\n"
-    script += "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=project.folder, capture_output=True, text=True, check=False
-    )
-    return int(done.stderr.split()[-1]) / 1024
+    script += "failed = main()\n"
+    script += "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+    script += "print(failed, peak.split()[1], file=sys.stderr)"
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, cwd=project.folder, env=env, capture_output=True, text=True, check=True)
+    failed, peak = done.stderr.split()[-2:]
+    if failed != "0":
+        raise SystemExit(done.stderr)
+    return int(peak) / 1024
 
 
 def table(cases: tuple[str, ...], found: Mapping[str, Mapping[str, list[float]]], form: str = ".2f") -> str:
@@ -183,31 +206,31 @@ def slowly(folder: Path, uv_folder: Path) -> tuple[Found, Found]:
     return seconds, requests
 
 
-def once(folder: Path, uv_folder: Path, megabytes: int, *, prune: bool) -> tuple[Found, float | None]:
-    """Two platforms, and large packages: once each, cold."""
+def once(
+    number: int, case: str, folder: Path, uv_folder: Path, base: str, *, megabytes: int = 0, prune: bool
+) -> tuple[Found, float | None]:
+    """Two platforms, or large packages: once by each, cold; and the memory that the oci builder took."""
     seconds: Found = {}
     peak = None
     rig = state.load()
-
-    def each(number: int, base: str) -> Iterator[tuple[str, Builds, Project]]:
-        for who, builds in contestants(number, folder, rig.registry, base, uv_folder):
-            if prune:
-                docker("builder", "prune", "-af")
-            project = Project(folder / "project", base, apt=())
-            project.fresh()
-            yield who, builds, project
-
-    if rig.images.python311_multi:
-        for who, builds, project in each(2000, rig.images.python311_multi):
-            if who != "buildah":
-                project.platforms = ("linux/amd64", "linux/arm64")
-                note(seconds, who, PLATFORMS, timed(builds, project))
-    if megabytes:
-        for who, builds, project in each(3000, rig.images.python311):
+    for who, builds in contestants(number, folder, rig.registry, base, uv_folder):
+        project = Project(folder / "project", base, apt=())
+        project.fresh()
+        if case == PLATFORMS and who == "buildah":
+            continue
+        if case == PLATFORMS:
+            project.platforms = ("linux/amd64", "linux/arm64")
+        else:
             project.packages = wheels(project.folder / "large", megabytes)
-            note(seconds, who, LARGE, timed(builds, project))
-            if who == "imagesmith oci":
-                peak = peak_megabytes(project)
+        if prune:
+            docker("builder", "prune", "-af")
+        note(seconds, who, case, timed(builds, project))
+        if megabytes and who == "imagesmith oci":
+            cache = folder / "cache-peak"
+            env = {**os.environ, "IMAGESMITH_BASE_IMAGE": base, "IMAGESMITH_CACHE_DIR": str(cache)}
+            peak = peak_megabytes(project, env)
+            print(f"{who:22} {case:18} {peak:7.0f} MB", flush=True)
+            shutil.rmtree(cache)
     return seconds, peak
 
 
@@ -216,32 +239,78 @@ def note(seconds: Found, who: str, case: str, taken: float) -> None:
     print(f"{who:22} {case:18} {taken:7.2f} s", flush=True)
 
 
-def main() -> None:
-    options = argparse.ArgumentParser()
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--large", type=int, default=1000, help="megabytes of packages; 0: none")
-    options.add_argument("--keep-cache", action="store_true", help="cold builds then find downloads")
-    chosen = options.parse_args()
+def measured(chosen: argparse.Namespace) -> Iterator[tuple[str, object]]:
+    """The parts that were asked for, by the names they are kept under."""
+    prune, rig = not chosen.keep_cache, state.load()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         uv_folder = lent_uv(folder / "uv")
-        prune = not chosen.keep_cache
-        in_turns = rounds(chosen.rounds, folder, uv_folder, prune=prune)
-        delayed, requests = slowly(folder, uv_folder)
-        single, peak = once(folder, uv_folder, chosen.large, prune=prune)
+        if "turns" in chosen.only:
+            yield "turns", rounds(chosen.rounds, folder, uv_folder, prune=prune)
+            yield "rounds", chosen.rounds
+        if "delayed" in chosen.only:
+            seconds, requests = slowly(folder, uv_folder)
+            yield "delayed", seconds
+            yield "requests", requests
+        if "platforms" in chosen.only:
+            base = rig.images.python311_multi
+            yield "platforms", once(2000, PLATFORMS, folder, uv_folder, base, prune=prune)[0]
+        if "large" in chosen.only:
+            base = rig.images.python311
+            given = {"megabytes": chosen.large, "prune": prune}
+            seconds, peak = once(3000, LARGE, folder, uv_folder, base, **given)
+            yield "large", seconds
+            yield "megabytes", chosen.large
+            yield "peak", peak
+
+
+def text_of(kept: Mapping[str, Any]) -> str:
     text = (
         "# The oci builder beside others\n\n"
         "Made by `bench/oci.py`: whole processes in turns, pushed to a registry on loopback;\n"
-        f"{', '.join(PACKAGES)}; 200 source files. Seconds, medians of {chosen.rounds} rounds:\n\n"
-        f"{table(CASES, in_turns)}\n"
-        f"Through a proxy that adds {DELAY * 1000:.0f} ms to every request, one round, seconds:\n\n"
-        f"{table(CASES, delayed)}\nand requests:\n\n{table(CASES, requests, '.0f')}\n"
-        f"Two platforms (by hand with pip), and {chosen.large} MB of packages, cold, once, seconds:\n\n"
-        f"{table((PLATFORMS, LARGE), single)}\n"
-        f"Peak memory of the oci builder with the large packages: {peak or 0:.0f} MB.\n"
+        f"{', '.join(PACKAGES)}; 200 source files. "
     )
+    if "turns" in kept:
+        text += f"Seconds, medians of {kept['rounds']} rounds:\n\n{table(CASES, kept['turns'])}"
+    if "delayed" in kept:
+        text += (
+            f"\nThrough a proxy that adds {DELAY * 1000:.0f} ms to every request, one round, seconds:\n\n"
+            f"{table(CASES, kept['delayed'])}\nand requests:\n\n{table(CASES, kept['requests'], '.0f')}"
+        )
+    single: Found = {}
+    for part in ("platforms", "large"):
+        for who, cells in kept.get(part, {}).items():
+            single.setdefault(who, {}).update(cells)
+    if single:
+        text += (
+            f"\nTwo platforms (by hand with pip), and {kept.get('megabytes', 0)} MB of packages, cold, once, "
+            f"seconds:\n\n{table((PLATFORMS, LARGE), single)}"
+        )
+    if "peak" in kept:
+        text += f"\nPeak memory of the oci builder with the large packages: {kept['peak']:.0f} MB.\n"
+    return text
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--large", type=int, default=1000, help="megabytes of packages")
+    options.add_argument("--keep-cache", action="store_true", help="cold builds then find downloads")
+    options.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
+    options.add_argument("--by", nargs="+", choices=BY, default=BY, metavar="NAME", help=", ".join(BY))
+    options.add_argument("--dry", action="store_true", help="print, and write no file")
+    chosen = options.parse_args()
+    chosen_ones[:] = chosen.by
+    kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    started = time.monotonic()
+    for name, found in measured(chosen):
+        kept[name] = found
+        print(f"-- {name} after {time.monotonic() - started:.0f} s", flush=True)
+    text = text_of(kept)
     print(text)
-    (HERE / "RESULTS_OCI.md").write_text(text)
+    if not chosen.dry:
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+        (HERE / "RESULTS_OCI.md").write_text(text)
 
 
 if __name__ == "__main__":
