@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from typing import TYPE_CHECKING
 
 from imagesmith.authoring import final_user
 from imagesmith.builder import LocalEngine
-from imagesmith.tarball import LayerSink, TarWriter, write_tree
+from imagesmith.tarball import LayerSink, TarWriter, compressor, write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from imagesmith.builder import BuildRequest
     from imagesmith.stores import LayerFile, StoredImage
-    from imagesmith.tarball import Compressor
 
 __all__ = ["can_be_apart", "may_be_bare", "note_crowded", "write_files"]
 
@@ -72,7 +70,7 @@ def write_files(request: BuildRequest, image: StoredImage, path: Path) -> LayerF
     top = request.spec.workdir_or_default.strip("/")
     above = top.rpartition("/")[0]
     with path.open("wb") as file:
-        sink = LayerSink(file.write, _compressor(compression))
+        sink = LayerSink(file.write, compressor(compression))
         tar = TarWriter(sink.write, (above,) if above else ())
         tar.folder(top, _WORKDIR_MODE, user, 0)
         write_tree(tar, staged.folder / "source", top)
@@ -90,13 +88,3 @@ def _zstandard() -> bool:
     import importlib.util  # noqa: PLC0415
 
     return importlib.util.find_spec("zstandard") is not None
-
-
-def _compressor(compression: str) -> Compressor | None:
-    if not compression:
-        return None
-    if compression == "gzip":
-        return zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    import zstandard  # noqa: PLC0415
-
-    return zstandard.ZstdCompressor(level=3).compressobj()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from imagesmith.stores import LayerFile
@@ -21,6 +22,7 @@ __all__ = [
     "Compressor",
     "LayerSink",
     "TarWriter",
+    "compressor",
     "walk",
     "write_file",
     "write_tree",
@@ -145,6 +147,17 @@ class Compressor(Protocol):
 
     def flush(self) -> bytes:
         """The rest."""
+
+
+def compressor(compression: str) -> Compressor | None:
+    """For ``gzip`` and ``zstd`` (which needs the package zstandard); None for no compression."""
+    if not compression:
+        return None
+    if compression == "gzip":
+        return zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    import zstandard  # noqa: PLC0415
+
+    return zstandard.ZstdCompressor(level=3).compressobj()
 
 
 class LayerSink:

@@ -13,6 +13,7 @@ from plugins.buildpacks.tests.cases import request
 
 from imagesmith import ImageSpec
 from imagesmith.sources import Staged
+from imagesmith.tarball import MTIME
 from imagesmith_buildpacks.archive import Owner, add_tree, of_texts, unpacked
 from imagesmith_buildpacks.source_layer import write
 
@@ -40,7 +41,7 @@ def entries(path: Path) -> dict[str, tarfile.TarInfo]:
 
 def test_the_layer_of_files(tmp_path: Path) -> None:
     case = request(ImageSpec(source_root=".", workdir="/srv/a b", user="7"), staged(tmp_path / "staged"))
-    made = write(case, tmp_path / "layer", 7)
+    made = write(case, tmp_path / "layer", 7, files=True)
     found = entries(made.path)
     assert {name: oct(entry.mode) for name, entry in found.items()} == {
         "srv/a b": "0o775",
@@ -55,7 +56,7 @@ def test_the_layer_of_files(tmp_path: Path) -> None:
         "opt/imagesmith/imagesmith/a.py": "0o644",
     }
     assert (found["srv/a b"].uid, found["srv/a b"].gid) == (7, 0)
-    assert {(entry.uid, entry.gid, entry.mtime) for entry in list(found.values())[1:]} == {(0, 0, 0)}
+    assert {(entry.uid, entry.gid, entry.mtime) for entry in list(found.values())[1:]} == {(0, 0, MTIME)}
     assert found["srv/a b/link"].linkname == "/nowhere/at all"
     data = made.path.read_bytes()
     assert made.digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -65,15 +66,21 @@ def test_the_layer_of_files(tmp_path: Path) -> None:
 
 def test_equal_files_give_equal_bytes(tmp_path: Path) -> None:
     spec = ImageSpec(source_root=".")
-    one = write(request(spec, staged(tmp_path / "one")), tmp_path / "1", 0)
+    one = write(request(spec, staged(tmp_path / "one")), tmp_path / "1", 0, files=True)
     os.umask(os.umask(0o077))
-    two = write(request(spec, staged(tmp_path / "two")), tmp_path / "2", 0)
+    two = write(request(spec, staged(tmp_path / "two")), tmp_path / "2", 0, files=True)
     assert one.digest == two.digest
 
 
 def test_nothing_but_the_work_directory(tmp_path: Path) -> None:
-    made = write(request(ImageSpec(), Staged(folder=tmp_path)), tmp_path / "layer", 0)
+    made = write(request(ImageSpec(), Staged(folder=tmp_path)), tmp_path / "layer", 0, files=True)
     assert list(entries(made.path)) == ["workspace"]
+
+
+def test_files_can_be_left_to_the_core(tmp_path: Path) -> None:
+    case = request(ImageSpec(source_root="."), staged(tmp_path / "staged"))
+    made = write(case, tmp_path / "layer", 0, files=False)
+    assert [name for name in entries(made.path) if not name.startswith("opt/")] == ["workspace"]
 
 
 def test_texts_come_with_their_folders() -> None:

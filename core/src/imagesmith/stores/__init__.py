@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ KEPT = "imagesmith-build"
 """What images are called that stay in an engine for the sake of their layers."""
 KEPT_NAMES = 16
 """how many of them there are, so that what is kept has an end"""
+
+_DOCKER = "application/vnd.docker."
+_OCI_LAYER, _DOCKER_LAYER = "application/vnd.oci.image.layer.v1.", f"{_DOCKER}image.rootfs.diff."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,27 @@ class StoredImage:
         """``os/arch[/variant]`` as the configuration says it."""
         parts = [self.config.get("os"), self.config.get("architecture"), self.config.get("variant")]
         return "/".join(str(part) for part in parts if part)
+
+    def with_layer(self, layer: LayerFile, *, instead: bool = False) -> StoredImage:
+        """The image with one more layer on top, or ``instead`` of its last one. It stands nowhere yet."""
+
+        def changed(layers: object, new: object) -> list[object]:
+            known = list(layers) if isinstance(layers, Sequence) else []
+            return [*(known[:-1] if instead else known), new]
+
+        rootfs = self.config.get("rootfs")
+        diff_ids = changed(rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else (), layer.diff_id)
+        config = {key: value for key, value in self.config.items() if key != "history"}
+        config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
+        manifest = self.manifest
+        if manifest is not None:
+            media_type = layer.media_type
+            if str(manifest.get("mediaType")).startswith(_DOCKER):
+                media_type = media_type.replace(_OCI_LAYER, _DOCKER_LAYER).replace("+", ".")
+            entry = {**layer.descriptor, "mediaType": media_type}
+            manifest = {**manifest, "layers": changed(manifest.get("layers"), entry)}
+        files = self.files and LayerFiles({**self.files.new, layer.digest: layer.path}, self.files.get)
+        return replace(self, digest="", config=config, manifest=manifest, size=0, files=files)
 
 
 class Store(Protocol):

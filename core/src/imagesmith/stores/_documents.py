@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imagesmith.stores import LayerFile, StoredImage
+    from imagesmith.stores import StoredImage
 
 __all__ = [
     "CONFIG",
@@ -24,7 +23,6 @@ __all__ = [
     "is_index",
     "reconfigured",
     "same_platform",
-    "with_layer",
 ]
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -32,8 +30,6 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
 """The annotation that is a tag in a layout."""
-_DOCKER = "application/vnd.docker."
-_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar."
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 JSON = Mapping[str, object]
@@ -64,27 +60,6 @@ def reconfigured(manifest: JSON, config: bytes) -> dict[str, object]:
     old = manifest.get("config")
     media_type = str(old.get("mediaType") or CONFIG) if isinstance(old, Mapping) else CONFIG
     return {**manifest, "config": descriptor(media_type, config)}
-
-
-def with_layer(image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
-    """The image with one more layer on top, or ``instead`` of its last one. It stands nowhere yet."""
-
-    def changed(layers: object, new: object) -> list[object]:
-        known = list(layers) if isinstance(layers, Sequence) else []
-        return [*(known[:-1] if instead else known), new]
-
-    rootfs = image.config.get("rootfs")
-    diff_ids = changed(rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else (), layer.diff_id)
-    config = {key: value for key, value in image.config.items() if key != "history"}
-    config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
-    manifest = image.manifest
-    if manifest is not None:
-        media_type = layer.media_type
-        if str(manifest.get("mediaType")).startswith(_DOCKER):
-            media_type = media_type.replace("application/vnd.oci.image.layer.v1.tar+", _DOCKER_LAYER)
-        entry = {**layer.descriptor, "mediaType": media_type}
-        manifest = {**manifest, "layers": changed(manifest.get("layers"), entry)}
-    return replace(image, digest="", config=config, manifest=manifest, size=0)
 
 
 def index_over(images: Sequence[StoredImage]) -> dict[str, object]:

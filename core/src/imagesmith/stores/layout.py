@@ -27,7 +27,6 @@ from imagesmith.stores._documents import (
     is_index,
     reconfigured,
     same_platform,
-    with_layer,
 )
 
 __all__ = ["LayoutStore"]
@@ -91,7 +90,7 @@ class LayoutStore:
     def add_layer(self, image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
         """The layer stands in the folder."""
         self.put_blob(layer.path, layer.digest)
-        return with_layer(image, layer, instead=instead)
+        return image.with_layer(layer, instead=instead)
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
         """New configuration and manifest beside the old ones; no layer is touched."""

@@ -32,7 +32,6 @@ from imagesmith.stores._documents import (
     encode,
     reconfigured,
     same_platform,
-    with_layer,
 )
 from imagesmith.stores._engine import Endpoint, connect, endpoint, refused, speaking
 from imagesmith.stores._kept import Kept
@@ -99,13 +98,11 @@ class LocalStore:
 
     def add_layer(self, image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
         """The layer is sent with the configuration."""
-        files = image.files or LayerFiles({}, _gone)
         if image.files is None:
             manifest = json.loads(self._manifest(image)) if self.containerd else _by_diff_ids(image)
             media_type = str(manifest.get("mediaType") or MANIFEST)
-            image = replace(image, manifest=manifest, media_type=media_type)
-        new = {**files.new, layer.digest: layer.path}
-        return replace(with_layer(image, layer, instead=instead), files=LayerFiles(new, files.get))
+            image = replace(image, manifest=manifest, media_type=media_type, files=LayerFiles({}, _gone))
+        return image.with_layer(layer, instead=instead)
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
         """The same layers under another configuration. The image has no name."""

@@ -26,7 +26,6 @@ from imagesmith.stores._documents import (
     is_index,
     reconfigured,
     same_platform,
-    with_layer,
 )
 from imagesmith.stores._http import Transport
 from imagesmith.stores._kept import Kept
@@ -178,7 +177,7 @@ class RegistryStore:
     def add_layer(self, image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
         """The layer is sent; the registry need not have it."""
         self.put_blob(layer.path, layer.digest)
-        return with_layer(image, layer, instead=instead)
+        return image.with_layer(layer, instead=instead)
 
     def write_config(self, image: StoredImage, config: JSON) -> StoredImage:
         """A new configuration; no layer moves. The manifest is sent by ``publish`` or ``write_index``.

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imagesmith import Built, EngineError, LayoutFolder, engine
-from imagesmith.stores import LayerFiles
 from imagesmith_buildpacks.render import command_scripts
 from imagesmith_buildpacks.steps import Step, derive
 
@@ -17,14 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imagesmith import Contribution
-    from imagesmith.stores import StoredImage
+    from imagesmith.stores import LayerFile, StoredImage
     from imagesmith_buildpacks.site import Site
-    from imagesmith_buildpacks.source_layer import Written
 
 __all__ = ["assemble", "put_together"]
 
 
-def assemble(site: Site, made: StoredImage, layer: Written, found: Contribution) -> Built:
+def assemble(site: Site, made: StoredImage, layer: LayerFile, found: Contribution) -> Built:
     """Put the layer on the image, and run the commands.
 
     ``made`` stands in the registry or the engine under its digest, or its new layers are files.
@@ -37,7 +35,7 @@ def assemble(site: Site, made: StoredImage, layer: Written, found: Contribution)
     if isinstance(there, LayoutFolder):
         return Built(there, "", found, image=_in_layout(site, there.path, made, layer))
     if made.files is not None:
-        whole = _with_layer(made, layer)
+        whole = made.with_layer(layer)
         if not commands:
             return Built(there, "", found, image=whole)
         loaded = _loaded(site, whole)
@@ -59,10 +57,10 @@ def assemble(site: Site, made: StoredImage, layer: Written, found: Contribution)
     config = site.request.spec.registry_config
     with open_repository(site.repository.repository, site.env, config) as store:
         store.put_blob(layer.path, layer.digest)
-    return Built(there, "", found, image=_with_layer(made, layer))
+    return Built(there, "", found, image=made.with_layer(layer))
 
 
-def put_together(site: Site, image: str, layer: Written | None, found: Contribution) -> Built:
+def put_together(site: Site, image: str, layer: LayerFile | None, found: Contribution) -> Built:
     """Unpack the layer in a container of an image that the engine has, run the commands there, and leave
     what comes of it where it was wanted. Raises as ``assemble``."""
     texts = command_scripts(site.request, found)
@@ -97,7 +95,7 @@ def put_together(site: Site, image: str, layer: Written | None, found: Contribut
     return Built(there, digest, found)
 
 
-def _unpacked(site: Site, layer: Written) -> Path:
+def _unpacked(site: Site, layer: LayerFile) -> Path:
     plain = site.folder / "source.tar"
     with gzip.open(layer.path) as packed, plain.open("wb") as file:
         shutil.copyfileobj(packed, file)
@@ -110,14 +108,14 @@ def _loaded(site: Site, image: StoredImage) -> str:
         return store.write_config(image, image.config).digest
 
 
-def _in_layout(site: Site, folder: Path, made: StoredImage, layer: Written) -> StoredImage:
+def _in_layout(site: Site, folder: Path, made: StoredImage, layer: LayerFile) -> StoredImage:
     """The layers in a layout of the user's, the base's own too."""
     from imagesmith.stores.layout import LayoutStore  # noqa: PLC0415 - for this destination only
     from imagesmith.stores.reference import parse  # noqa: PLC0415
     from imagesmith.stores.registry import open_repository  # noqa: PLC0415
     from imagesmith.stores.transfer import carry_blob  # noqa: PLC0415
 
-    whole, target = _with_layer(made, layer), LayoutStore(folder)
+    whole, target = made.with_layer(layer), LayoutStore(folder)
     assert whole.files is not None  # noqa: S101 - such images alone are made for layouts
     new, config = whole.files.new, site.request.spec.registry_config
     repository = parse(site.request.base.reference).repository_reference
@@ -130,22 +128,3 @@ def _in_layout(site: Site, folder: Path, made: StoredImage, layer: Written) -> S
             else:
                 carry_blob(source, target, each)
     return replace(whole, files=None)
-
-
-def _with_layer(image: StoredImage, layer: Written) -> StoredImage:
-    """The image with one layer more; not written, for the core makes its configuration."""
-    kind = "docker.image.rootfs.diff.tar.gzip" if "docker" in image.media_type else ""
-    media_type = f"application/vnd.{kind or 'oci.image.layer.v1.tar+gzip'}"
-    descriptor = {"mediaType": media_type, "digest": layer.digest, "size": layer.size}
-    rootfs: Any = image.config["rootfs"]
-    more = {**rootfs, "diff_ids": [*rootfs["diff_ids"], layer.diff_id]}
-    manifest: Any = image.manifest
-    files = image.files
-    return replace(
-        image,
-        digest="",
-        size=0,
-        config={**image.config, "rootfs": more},
-        manifest={**manifest, "layers": [*manifest["layers"], descriptor]},
-        files=LayerFiles({**files.new, layer.digest: layer.path}, files.get) if files else None,
-    )

@@ -20,6 +20,7 @@ from imagesmith import (
     Support,
     engine,
 )
+from imagesmith.files_layer import can_be_apart
 from imagesmith_buildpacks import __version__, render
 from imagesmith_buildpacks.labels import stands_above
 from imagesmith_buildpacks.options import Options, parse
@@ -107,6 +108,7 @@ class BuildpacksBuilder:
             commands=(Command(run.argv()),),
             contributed=render.contributed(request),
             steps=render.steps(request),
+            files_apart=can_be_apart(request),
         )
 
     def build(self, plan: BuildPlan, report: Reporter) -> Built:

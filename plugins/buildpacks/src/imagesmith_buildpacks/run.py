@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from imagesmith import BuildRequest, ImageSpec
+    from imagesmith.stores import LayerFile
     from imagesmith_buildpacks.options import Options
 
 __all__ = ["Run", "run_image_of"]
@@ -63,12 +64,13 @@ class Run:
                 self.report,
                 Redactor(_redactions(request)),
             )
-            return self._above(site) if stands_above(request) else self._build(site)
+            built = self._above(site) if stands_above(request) else self._build(site)
+            return replace(built, lacks_files=self.plan.files_apart)
 
     def _above(self, site: Site) -> Built:
         """On an image with packages: nothing is left for buildpacks to do, only files and commands."""
         uid = uid_of_work_directory(site)
-        layer = source_layer.write(site.request, site.folder / "source.tar.gz", uid)
+        layer = self._layer(site, uid)
         found = Contribution(labels=own_label(site))
         return put_together(site, run_image(site), layer, found)
 
@@ -89,8 +91,11 @@ class Run:
         ground = prepare(site, info)
         made = build_layers(site, info, family, ground)
         check_python(site, made.python, family)
-        layer = source_layer.write(request, site.folder / "source.tar.gz", uid)
-        return assemble(site, made.image, layer, made.contributed)
+        return assemble(site, made.image, self._layer(site, uid), made.contributed)
+
+    def _layer(self, site: Site, uid: int) -> LayerFile:
+        files = not self.plan.files_apart
+        return source_layer.write(site.request, site.folder / "source.tar.gz", uid, files=files)
 
 
 @contextlib.contextmanager

@@ -80,11 +80,11 @@ class Rendered:
 def leaves_files(request: BuildRequest, options: Options) -> bool:
     """Whether the files of the work directory may be left to the core, so that an edit starts no build.
 
-    Not where they have to be in what the engine writes: for attestations, and for times and layers of a kind
-    that only it makes.
+    Not where they have to be in what the engine writes (for attestations, and for times and layers of a kind
+    that only it makes), nor where every step shall run anew.
     """
     plain = options.source_date_epoch is None and options.compression in (None, "zstd", "gzip")
-    return plain and not options.attests and can_be_apart(request)
+    return plain and not options.attests and not options.no_cache and can_be_apart(request)
 
 
 def render(request: BuildRequest, options: Options | None = None, *, apart: bool | None = None) -> Rendered:
