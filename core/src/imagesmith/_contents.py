@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from io import FileIO
     from pathlib import Path
 
-__all__ = ["ReadError", "copy", "digest", "make_folder", "settle_folders", "write"]
+__all__ = ["ReadError", "copy", "digest", "hand_over", "make_folder", "read_link", "settle_folders", "write"]
 
 _CHUNK: Final = 1 << 20
 # A file that was swapped for a link or a pipe since it was listed is refused, and opening it does not hang.
@@ -37,7 +38,7 @@ def digest(kind: str, origin: str) -> str:
     if kind == "dir":
         return "dir"
     if kind == "link":
-        return _read_link(origin)[1]
+        return read_link(origin)[1]
     opened, kind = _open(origin)
     try:
         hashed = hashlib.sha256()
@@ -57,7 +58,7 @@ def copy(kind: str, origin: str, target: Path) -> str:
         make_folder(target)
         return "dir"
     if kind == "link":
-        text, found = _read_link(origin)
+        text, found = read_link(origin)
         target.symlink_to(text)
         os.utime(target, ns=(_TIME, _TIME), follow_symlinks=False)
         return found
@@ -75,6 +76,38 @@ def copy(kind: str, origin: str, target: Path) -> str:
     finally:
         os.close(opened)
     return f"{kind}:{hashed.hexdigest()}"
+
+
+def hand_over(origin: str, take: Callable[[BinaryIO, int, bool], object]) -> str:
+    """Let ``take`` read a file: a stream, its size, whether it is executable. The digest of what it read.
+
+    Raises ReadError; what ``take`` raises of a file that has another size by now is one, too.
+    """
+    opened, kind = _open(origin)
+    with open(opened, "rb", buffering=0) as file:  # noqa: PTH123
+        hashed = _Hashed(file)
+        try:
+            take(cast("BinaryIO", hashed), os.fstat(opened).st_size, kind == "exec")
+        except EOFError as error:
+            raise ReadError(OSError(0, "it changed while it was read")) from error
+    return f"{kind}:{hashed.digest.hexdigest()}"
+
+
+class _Hashed:
+    """A stream of which is hashed what is read."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        try:
+            data = self._file.read(size) or b""
+        except OSError as error:
+            raise ReadError(error) from error
+        self.digest.update(data)
+        return data
 
 
 def write(target: Path, text: str) -> None:
@@ -107,7 +140,8 @@ def settle_folders(top: Path) -> None:
         os.utime(folder, ns=(_TIME, _TIME))
 
 
-def _read_link(origin: str) -> tuple[str, str]:
+def read_link(origin: str) -> tuple[str, str]:
+    """Where a link leads, and the digest of that. Raises ReadError."""
     try:
         text = os.readlink(origin)  # noqa: PTH115 - pathlib changes some texts
         return text, "link:" + hashlib.sha256(text.encode()).hexdigest()

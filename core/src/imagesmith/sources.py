@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from imagesmith import _contents as contents
 from imagesmith._frozen import FrozenMap
@@ -22,7 +22,7 @@ from imagesmith.runtime_files import stage_runtime, wants_runtime
 from imagesmith.walker import Entry, Forest, Refusals, folder_of, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from imagesmith.spec import ImageSpec
 
@@ -66,6 +66,34 @@ class Staged:
     credentials (by the same name), ``pip.conf``, and ``pip_secret_mounts[i]``"""
     notes: tuple[str, ...] = ()
     """what a person should know, such as an editable install that will not be one"""
+    origins: Mapping[str, str] = field(default_factory=FrozenMap)
+    """name -> where it lies, for what was left there (see ``stage``); read it with ``read``"""
+
+    def read(self, name: str, take: Callable[[BinaryIO, int, bool], object]) -> None:
+        """Give ``take`` a file of ``origins``: the stream, its size, whether it is executable.
+
+        Raises:
+            SourceError: it cannot be read, or is not what ``digests`` says any more.
+        """
+        try:
+            found = contents.hand_over(self.origins[name], take)
+        except contents.ReadError as error:
+            refusals = Refusals()
+            refusals.add_error(self.origins[name], error.cause)
+            refusals.raise_if_any()
+        else:
+            if found != self.digests[name]:
+                raise _changed([name])
+
+    def link(self, name: str) -> str:
+        """Where a link of ``origins`` leads; raises as ``read`` does."""
+        try:
+            text, found = contents.read_link(self.origins[name])
+        except contents.ReadError:
+            found = ""
+        if found != self.digests[name]:
+            raise _changed([name])
+        return text
 
 
 class _Taken(NamedTuple):
@@ -135,20 +163,29 @@ def listed(spec: ImageSpec) -> Staged:
     return _staged(spec, listing, None, FrozenMap(), values)
 
 
-def stage(spec: ImageSpec, folder: Path, listing: Listing | None = None) -> Staged:
+def stage(spec: ImageSpec, folder: Path, listing: Listing | None = None, *, in_place: bool = False) -> Staged:
     """Copy what is listed into ``folder`` (made if absent), hashing what is written.
 
     Files become 0644 or 0755, folders 0755, times are all the same. Raises SourceError.
+
+    ``in_place``: leave what lands in the work directory where it lies, for a builder that reads it once, and
+    with ``Staged.read``: what changes meanwhile is an error then.
     """
     listing = listing or collect(spec)
     values = {name: Secret(_read_secret(path, name)) for name, path in _secret_files(spec).items()}
     found = _text_digests(listing.requirements)
     refusals = Refusals()
+    origins: dict[str, str] = {}
     try:
         contents.make_folder(folder)
         for target, kind, origin in listing.entries:
+            left = in_place and target.startswith(f"{_SOURCE}/")
             try:
-                found[target] = contents.copy(kind, origin, folder / target)
+                if left:
+                    found[target] = contents.digest(kind, origin)
+                    origins[target] = origin
+                else:
+                    found[target] = contents.copy(kind, origin, folder / target)
             except contents.ReadError as error:
                 refusals.add_error(origin, error.cause)
         staged = _staged(spec, listing, folder, FrozenMap(found), values)
@@ -165,19 +202,22 @@ def stage(spec: ImageSpec, folder: Path, listing: Listing | None = None) -> Stag
             hint="make room there, or set TMPDIR to a folder on another file system",
         ) from error
     refusals.raise_if_any()
-    return staged
+    return replace(staged, origins=FrozenMap(origins)) if in_place else staged
 
 
 def check_unchanged(before: Mapping[str, str], staged: Staged) -> None:
     """Raise SourceError when what was staged is not what ``digests`` saw before."""
     after = staged.digests
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    if not changed:
-        return
+    if changed:
+        raise _changed(changed)
+
+
+def _changed(changed: list[str]) -> SourceError:
     names = [shown(name) for name in changed[:_NAMED_CHANGES]]
     if len(changed) > _NAMED_CHANGES:
         names.append(f"… and {len(changed) - _NAMED_CHANGES} more")
-    raise SourceError(
+    return SourceError(
         f"changed between hashing and staging: {', '.join(names)}",
         hint="build again when nothing writes there; files that keep changing belong in .imagesmithignore",
     )

@@ -38,10 +38,15 @@ from imagesmith import (
     BuildResult,
     ImagesmithError,
     ImageSpec,
+    SourceError,
     StoreError,
     build,
 )
 from imagesmith.settings import load_settings
+from imagesmith.sources import Staged, stage
+from imagesmith.tarball import TarWriter
+from imagesmith_oci.basefacts import Facts
+from imagesmith_oci.content import write_files
 
 LIBC = b"\x7fELF GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\n"
 SITE = "opt/venv/lib/python3.11/site-packages"
@@ -508,3 +513,37 @@ def test_uv_that_is_not_there_is_said(make: Make, index: Index, monkeypatch: pyt
     with pytest.raises(BuilderNotReady, match="uv is not there") as caught:
         make(packages=["odd"])
     assert caught.value.hint
+
+
+def test_files_that_are_read_where_they_lie_make_the_same_layer(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    (source / "a-b").mkdir(parents=True)
+    (source / "a").mkdir()
+    (source / "empty").mkdir()
+    for name in ("a-b/x.py", "a/ü.py", "a.py", "run"):
+        (source / name).write_text(name)
+    (source / "run").chmod(0o755)
+    (source / "link").symlink_to("a.py")
+    spec = ImageSpec("app", source_root="src").replace(root=tmp_path)
+    facts = Facts(None, None, links={"lib": "/usr/lib"}, folders={"work/a": (0o700, 5, 5)})
+
+    def written(staged: Staged) -> bytes:
+        pieces: list[bytes] = []
+        tar = TarWriter(pieces.append)
+        write_files(tar, staged, "/work", 7, facts)
+        return b"".join(pieces)
+
+    left = stage(spec, tmp_path / "two", in_place=True)
+    assert written(left) == written(stage(spec, tmp_path / "one"))
+    assert list((tmp_path / "two" / "source").iterdir()) == []
+    (source / "a.py").write_text("b.py")
+    with pytest.raises(SourceError, match=r"changed between .*source/a\.py"):
+        written(left)
+    (source / "a.py").unlink()
+    with pytest.raises(SourceError, match="disappeared"):
+        written(left)
+    (source / "a.py").write_text("a.py")
+    (source / "link").unlink()
+    (source / "link").symlink_to("run")
+    with pytest.raises(SourceError, match=r"changed between .*source/link"):
+        written(left)

@@ -36,6 +36,8 @@ class OciBuilder:
     name = "oci"
     version = __version__
     features = FEATURES
+    reads_in_place = True
+    """it reads the files of the work directory once, with ``Staged.read``: they need not be copied"""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment

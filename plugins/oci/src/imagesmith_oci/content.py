@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from imagesmith.tarball import EXECUTABLE, FOLDER, PLAIN, TarWriter, walk, write_file
 from imagesmith_oci.basefacts import Facts, place
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imagesmith import CondaTree
+    from imagesmith.sources import Staged
 
 __all__ = ["CondaPart", "conda_parts", "digests", "ways", "write_conda", "write_files"]
 
@@ -28,24 +30,49 @@ def ways(path: str) -> tuple[str, ...]:
     return (head,) if head else ()
 
 
-def write_files(tar: TarWriter, source: Path | None, workdir: str, owner: int, facts: Facts) -> None:
+def write_files(tar: TarWriter, staged: Staged, workdir: str, owner: int, facts: Facts) -> None:
     """The work directory, of the final user, and what was staged for it.
 
     Links of the base that lead to folders are followed, not replaced, and its folders keep their modes.
     """
     top = place(facts, workdir)
     tar.folder(top, WORKDIR_MODE, owner, 0)
-    if source is None:
-        return
+    if staged.origins:
+        _write_origins(tar, staged, top, facts)
+    elif staged.has_source and staged.folder is not None:
+        _write_staged(tar, staged.folder / "source", top, facts)
+
+
+def _write_origins(tar: TarWriter, staged: Staged, top: str, facts: Facts) -> None:
+    """In the order in which ``walk`` would find them, had they been copied."""
+    for name in sorted(staged.origins, key=lambda name: [os.fsencode(part) for part in name.split("/")]):
+        target = f"{top}/{name.partition('/')[2]}".lstrip("/")
+        match staged.digests[name].partition(":")[0]:
+            case "dir":
+                _write_folder(tar, target, facts)
+            case "link":
+                tar.link(_real(facts, target), staged.link(name))
+            case _:
+                staged.read(name, functools.partial(_write_stream, tar, _real(facts, target)))
+
+
+def _write_stream(tar: TarWriter, target: str, stream: BinaryIO, size: int, executable: bool) -> None:
+    tar.stream(target, stream, size, EXECUTABLE if executable else PLAIN)
+
+
+def _write_folder(tar: TarWriter, target: str, facts: Facts) -> None:
+    if target not in facts.links:
+        path = place(facts, target)
+        tar.folder(path, *facts.folders.get(path, (FOLDER, 0, 0)))
+
+
+def _write_staged(tar: TarWriter, source: Path, top: str, facts: Facts) -> None:
     for inner, entry in walk(source):
         target = f"{top}/{inner}" if top else inner
         if entry.is_symlink():
             tar.link(_real(facts, target), os.readlink(entry.path))  # noqa: PTH115 - bytes as they are
         elif entry.is_dir():
-            if target in facts.links:
-                continue
-            path = place(facts, target)
-            tar.folder(path, *facts.folders.get(path, (FOLDER, 0, 0)))
+            _write_folder(tar, target, facts)
         else:
             write_file(tar, _real(facts, target), entry)
 

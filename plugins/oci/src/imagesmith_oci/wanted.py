@@ -151,12 +151,11 @@ class Wanted:
                 f"the base image {request.base.reference} has no user {user.partition(':')[0]!r}",
                 hint="name a user that it has, or a number",
             )
-        source = staged.folder / "source" if staged.has_source and staged.folder is not None else None
         digests = {name: value for name, value in staged.digests.items() if name.startswith("source/")}
         met = [sorted(facts.links.items()), sorted(facts.folders.items())]
 
         def fill(tar: TarWriter) -> None:
-            content.write_files(tar, source, workdir, owner, facts)
+            content.write_files(tar, staged, workdir, owner, facts)
 
         key = key_of("files", workdir, owner, digests, met)
         below = content.ways(place(facts, workdir))
