@@ -118,7 +118,8 @@ def everyone(
 
 
 def wheels(folder: Path, megabytes: int) -> list[str]:
-    """Wheels of 50 MB each, in a folder of the project's: half of what they hold can be squeezed out."""
+    """Wheels of 50 MB each, in that folder: half of what they hold can be squeezed out."""
+    folder.mkdir()
     names = []
     for number in range(megabytes // 50):
         name = f"large{number}"
@@ -137,7 +138,7 @@ def wheels(folder: Path, megabytes: int) -> list[str]:
                 digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
                 record += f"{file},sha256={digest},{len(data)}\n"
             wheel.writestr(f"{info}/RECORD", f"{record}{info}/RECORD,,\n")
-        names.append(f"./{folder.name}/{path.name}")
+        names.append(path.name)
     return names
 
 
@@ -213,6 +214,7 @@ def once(
     seconds: Found = {}
     peak = None
     rig = state.load()
+    names = wheels(folder / "wheels", megabytes) if megabytes else []
     for who, builds in contestants(number, folder, rig.registry, base, uv_folder):
         project = Project(folder / "project", base, apt=())
         project.fresh()
@@ -220,8 +222,10 @@ def once(
             continue
         if case == PLATFORMS:
             project.platforms = ("linux/amd64", "linux/arm64")
-        else:
-            project.packages = wheels(project.folder / "large", megabytes)
+        for name in names:
+            (project.folder / "large" / name).hardlink_to(folder / "wheels" / name)
+        if names:
+            project.packages = [f"./large/{name}" for name in names]
         if prune:
             docker("builder", "prune", "-af")
         note(seconds, who, case, timed(builds, project))
