@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +36,8 @@ def read_mapping(path: Path) -> Mapping[str, object]:
 
 
 def _toml(text: str) -> object:
+    import tomllib  # noqa: PLC0415 - few specs need it
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
