@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -205,12 +206,21 @@ def lay_out_requirements(request: BuildRequest, scratch: Path) -> None:
         for name in staged.binaries:
             target = scratch / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(staged.folder / name, target, follow_symlinks=False)
+            _lay_out(staged.folder / name, target)
     for name, text in staged.texts.items():
         secret = request.secrets.get(name)
         target = scratch / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(secret.reveal() if secret else text.encode())
+
+
+def _lay_out(file: Path, target: Path) -> None:
+    """A wheel need not be there twice: nobody writes to one. A project's build may write to its files."""
+    if file.suffix == ".whl" and not file.is_symlink():
+        with contextlib.suppress(OSError):  # another file system
+            target.hardlink_to(file)
+            return
+    shutil.copy2(file, target, follow_symlinks=False)
 
 
 def hashes(texts: Mapping[str, str]) -> dict[str, frozenset[str]]:
