@@ -52,7 +52,11 @@ def wait() -> None:
     while not _done().exists():
         if not processes.alive(NAME) and not _done().exists():
             log = processes.log(NAME)
-            raise state.RigDownError(f"no images for arm64: making them failed:\n{processes.tail(log)}")
+            told = processes.tail(log) if log.exists() else ""
+            raise state.RigDownError(
+                "no images for arm64: making them failed, or was ended; "
+                f"do it again: {state.UP} --with arm64; the log {log} ends:\n{told}"
+            )
         if time.monotonic() > deadline:
             raise state.RigDownError(f"no images for arm64 after {SECONDS:.0f} s: see {processes.log(NAME)}")
         time.sleep(POLL_SECONDS)
