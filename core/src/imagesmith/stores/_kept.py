@@ -12,6 +12,8 @@ from imagesmith.stores._documents import digest_of
 __all__ = ["Kept"]
 
 _KEEP = 500
+_SPARE = 100
+"""how many more there may be before the oldest go"""
 
 
 class Kept:
@@ -51,6 +53,8 @@ class Kept:
 
     @staticmethod
     def _forget_old(folder: Path) -> None:
+        if len(os.listdir(folder)) <= _KEEP + _SPARE:  # noqa: PTH208 - to ask each for its time takes longer
+            return
         known = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)
         for old in known[:-_KEEP]:
             old.unlink(missing_ok=True)
