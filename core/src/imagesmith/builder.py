@@ -44,6 +44,7 @@ __all__ = [
     "LocalEngine",
     "PythonPackage",
     "Readiness",
+    "ReadsInPlace",
     "RegistryRepository",
     "Secret",
     "Support",
@@ -366,6 +367,15 @@ class ChoosesBase(Protocol):
         Raises:
             ImagesmithError: it cannot be told.
         """
+
+
+class ReadsInPlace(Protocol):
+    """A builder that reads the files of the work directory once, and by ``Staged.read``: they are not copied
+    for it, and one that changes meanwhile is an error."""
+
+    @property
+    def reads_in_place(self) -> bool:
+        """True; see ``Staged.origins``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,8 @@ class Job:
             self.spec, self.builder, resolved, self.settings, scratch, self.report
         )
         self.report(Phase("staging"))
-        staged = sources.stage(self.spec, scratch / "staged")
+        in_place = getattr(self.builder, "reads_in_place", False)
+        staged = sources.stage(self.spec, scratch / "staged", in_place=in_place)
         sources.check_unchanged(before, staged)
         for note in staged.notes:
             self.report(Message(note))
