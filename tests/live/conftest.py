@@ -78,25 +78,44 @@ Build = Callable[..., BuildResult]
 
 
 @pytest.fixture(scope="session")
+def made() -> set[tuple[str, str]]:
+    """The images that stand in engines by ``make``: the engine's address, the name."""
+    return set()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def discarded(made: set[tuple[str, str]]) -> Iterator[None]:
+    """What a module's tests have built goes at its end: an engine is the slower, the more it holds."""
+    yield
+    for host in {host for host, _ in made}:
+        Engine(host).discard(name for there, name in made if there == host)
+    made.clear()
+
+
+@pytest.fixture(scope="session")
 def make(
-    environment: dict[str, str], engine: Engine, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Build]:
-    """Build a spec on the rig; further keywords are variables. Images in the engine go at the end."""
-    made: list[str] = []
+    environment: dict[str, str],
+    rig: Rig,
+    made: set[tuple[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Build:
+    """Build a spec on the rig; further keywords are variables."""
     folder = tmp_path_factory.mktemp("project")
 
     def run(spec: ImageSpec, *, variables: dict[str, str] | None = None, **options: Any) -> BuildResult:
         settings = load_settings(folder, {**environment, **(variables or {})})
+        host = settings.env["DOCKER_HOST"]
         if not spec.registry:
             there = exists(spec, settings=settings)
-            if there.found and there.reference not in made:  # left by a run that was cut off
-                Engine(settings.env["DOCKER_HOST"])("rmi", "--force", there.reference)
+            if there.found and there.reference not in {name for _, name in made}:  # of a run that was cut off
+                Engine(host)("rmi", "--force", there.reference)
         result = build(spec, settings=settings, **options)
-        made.append(result.reference)
+        made.add((rig.docker_host, result.reference))  # pulled to be run, if it was not built there
+        if host == rig.docker_host_classic:
+            made.add((host, result.reference))
         return result
 
-    yield run
-    engine.discard(made)
+    return run
 
 
 def script(folder: Path, name: str, text: str) -> Path:
