@@ -256,8 +256,10 @@ def measured(chosen: argparse.Namespace) -> Iterator[tuple[str, object]]:
             seconds, requests = slowly(folder, uv_folder)
             yield "delayed", seconds
             yield "requests", requests
-        if "platforms" in chosen.only:
-            base = rig.images.python311_multi
+        base = rig.images.python311_multi
+        if "platforms" in chosen.only and base is None:
+            print("the rig has no base for two platforms: make rig-all", flush=True)
+        elif "platforms" in chosen.only and base is not None:
             yield "platforms", once(2000, PLATFORMS, folder, uv_folder, base, prune=prune)[0]
         if "large" in chosen.only:
             base = rig.images.python311
@@ -287,8 +289,8 @@ def text_of(kept: Mapping[str, Any]) -> str:
             single.setdefault(who, {}).update(cells)
     if single:
         text += (
-            f"\nTwo platforms (by hand with pip), and {kept.get('megabytes', 0)} MB of packages, cold, once, "
-            f"seconds:\n\n{table((PLATFORMS, LARGE), single)}"
+            f"\nTwo platforms (by hand with pip), and {kept.get('megabytes', 'no')} MB of packages, "
+            f"cold, once, seconds:\n\n{table((PLATFORMS, LARGE), single)}"
         )
     if "peak" in kept:
         text += f"\nPeak memory of the oci builder with the large packages: {kept['peak']:.0f} MB.\n"
@@ -310,11 +312,10 @@ def main() -> None:
     for name, found in measured(chosen):
         kept[name] = found
         print(f"-- {name} after {time.monotonic() - started:.0f} s", flush=True)
-    text = text_of(kept)
-    print(text)
-    if not chosen.dry:
-        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
-        (HERE / "RESULTS_OCI.md").write_text(text)
+        if not chosen.dry:  # after each part: what comes later may fail
+            KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+            (HERE / "RESULTS_OCI.md").write_text(text_of(kept))
+    print(text_of(kept))
 
 
 if __name__ == "__main__":
