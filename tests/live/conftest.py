@@ -78,25 +78,25 @@ Build = Callable[..., BuildResult]
 
 
 @pytest.fixture(scope="session")
-def made() -> set[tuple[str, str]]:
+def images_made() -> set[tuple[str, str]]:
     """The images that stand in engines by ``make``: the engine's address, the name."""
     return set()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def discarded(made: set[tuple[str, str]]) -> Iterator[None]:
+def discarded(images_made: set[tuple[str, str]]) -> Iterator[None]:
     """What a module's tests have built goes at its end: an engine is the slower, the more it holds."""
     yield
-    for host in {host for host, _ in made}:
-        Engine(host).discard(name for there, name in made if there == host)
-    made.clear()
+    for host in {host for host, _ in images_made}:
+        Engine(host).discard(name for there, name in images_made if there == host)
+    images_made.clear()
 
 
 @pytest.fixture(scope="session")
 def make(
     environment: dict[str, str],
     rig: Rig,
-    made: set[tuple[str, str]],
+    images_made: set[tuple[str, str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Build:
     """Build a spec on the rig; further keywords are variables."""
@@ -107,12 +107,14 @@ def make(
         host = settings.env["DOCKER_HOST"]
         if not spec.registry:
             there = exists(spec, settings=settings)
-            if there.found and there.reference not in {name for _, name in made}:  # of a run that was cut off
+            if there.found and there.reference not in {
+                name for _, name in images_made
+            }:  # of a run that was cut off
                 Engine(host)("rmi", "--force", there.reference)
         result = build(spec, settings=settings, **options)
-        made.add((rig.docker_host, result.reference))  # pulled to be run, if it was not built there
+        images_made.add((rig.docker_host, result.reference))  # pulled to be run, if it was not built there
         if host == rig.docker_host_classic:
-            made.add((host, result.reference))
+            images_made.add((host, result.reference))
         return result
 
     return run
