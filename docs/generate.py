@@ -66,7 +66,7 @@ CHOICES = (
         "`envd`, the default",
         "a Docker engine, or a BuildKit at an address",
         "you have Docker and no wish to think about it: the tool comes with pip",
-        "images are built for several platforms, or every second of an edit counts",
+        "images are built for several platforms, or packages change often",
     ),
     (
         "`docker`",

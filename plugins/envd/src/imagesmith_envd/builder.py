@@ -24,7 +24,7 @@ from imagesmith import (
 )
 from imagesmith.files_layer import can_be_apart
 from imagesmith_envd import __version__
-from imagesmith_envd.render import build_argv, render
+from imagesmith_envd.render import MOUNT, build_argv, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +92,11 @@ class EnvdBuilder:
         return Readiness(True, (*details, f"Docker engine: {found.detail}"))
 
     def refusals(self, request: BuildRequest) -> Mapping[str, str]:
-        """A base that the engine in use cannot see."""
+        """A base that the engine in use cannot see, a work directory that envd's own files would hide."""
         reasons = {}
+        workdir = request.spec.workdir_or_default
+        if f"{workdir}/".startswith(f"{MOUNT}/"):
+            reasons["workdir"] = f"{workdir!r}: envd shows its own files there while it builds"
         if request.base.local and self._address:
             reasons["base_image"] = (
                 f"{request.base.reference} stands in the local engine, which the BuildKit at {self._address} "
