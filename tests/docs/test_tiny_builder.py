@@ -9,10 +9,10 @@ import pytest
 from imagesmith import BuildFailed, ImageSpec
 from imagesmith.plugins import Plugins
 from tests.docs.examples import blocks
-from tests.live.conftest import Build, Engine, engine, environment, make
+from tests.live.conftest import Build, Engine, discarded, engine, environment, images_made, make
 from tests.rig.state import Rig
 
-__all__ = ["engine", "environment", "make"]  # fixtures
+__all__ = ["discarded", "engine", "environment", "images_made", "make"]  # fixtures
 
 
 @pytest.fixture
