@@ -27,12 +27,13 @@ from imagesmith import (
     Phase,
     RegistryRepository,
     Reporter,
+    SourceError,
     VerificationFailed,
 )
 from imagesmith.files_layer import can_be_apart, may_be_bare, note_crowded, write_files
 from imagesmith.plugins import Plugins
 from imagesmith.scripts import NOT_BARE, bare_work_directory
-from imagesmith.settings import load_settings
+from imagesmith.settings import Settings, load_settings
 from imagesmith.sources import stage
 from imagesmith.stores import StoredImage
 from imagesmith.stores.registry import open_repository
@@ -183,6 +184,7 @@ class Leaving(Pushing):
 
     def build(self, plan: BuildPlan, report: Reporter) -> Built:
         self.built.append(plan)
+        self.meanwhile(plan.request)
         place = plan.request.destination
         assert isinstance(place, RegistryRepository)
         what = plan.request.staged.digests if self.crowded else plan.request.spec.packages
@@ -291,6 +293,31 @@ def test_a_change_of_both_files_and_configuration(bench: Bench, tmp_path: Path) 
     assert len(bench.builder.built) == 1
     assert seen(bench, result) == (2, {"workspace/a.py": b"2"})
     assert "NEW=1" in bench.config(result)["Env"]  # type: ignore[operator]
+
+
+def test_who_goes_on_editing_while_it_builds_gets_what_was_hashed(bench: Bench, tmp_path: Path) -> None:
+    def meanwhile(request: BuildRequest) -> None:
+        (tmp_path / "src" / "a.py").write_text("2")
+
+    bench.builder.meanwhile = meanwhile
+    assert seen(bench, edit(bench, tmp_path, a="1"))[1] == {"workspace/a.py": b"1"}
+
+
+def test_a_file_that_changes_after_it_was_hashed_fails_an_edit(bench: Bench, tmp_path: Path) -> None:
+    edit(bench, tmp_path, a="1")
+    before = bench.tags()
+    real = bench.settings.default_base
+
+    class Changing(Settings):
+        def default_base(self, spec: ImageSpec) -> str:
+            (tmp_path / "src" / "a.py").write_text("3")
+            return real(spec)
+
+    bench.settings = Changing(**{name: getattr(bench.settings, name) for name in Settings.__slots__})
+    with pytest.raises(SourceError, match=r"a\.py"):
+        edit(bench, tmp_path, a="2")
+    assert bench.tags() == before
+    assert len(bench.builder.built) == 1
 
 
 def test_what_else_changes_is_built(bench: Bench, tmp_path: Path) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+import os
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
 
 from imagesmith.authoring import final_user
 from imagesmith.builder import LocalEngine
-from imagesmith.tarball import LayerSink, TarWriter, compressor, write_tree
+from imagesmith.tarball import EXECUTABLE, PLAIN, LayerSink, TarWriter, compressor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from imagesmith.builder import BuildRequest
+    from imagesmith.sources import Staged
     from imagesmith.stores import LayerFile, StoredImage
 
-__all__ = ["can_be_apart", "may_be_bare", "note_crowded", "write_files"]
+__all__ = ["can_be_apart", "may_be_bare", "note_crowded", "write_files", "write_source"]
 
 _WORKDIR_MODE = 0o775
 
@@ -60,10 +63,11 @@ def write_files(request: BuildRequest, image: StoredImage, path: Path) -> LayerF
     """Write the layer to ``path``, compressed as the image's last layer is; for an engine not at all.
 
     Raises:
-        OSError: a staged file cannot be read, or ``path`` not be written.
+        SourceError: a file cannot be read, or is not what it was.
+        OSError: ``path`` cannot be written.
     """
     staged, user = request.staged, _user(request)
-    if staged.folder is None or user is None:
+    if not staged.origins or user is None:
         raise ValueError("this plan leaves nothing to the core")
     engine = isinstance(request.destination, LocalEngine)
     compression = "" if engine else _compression(image.manifest or {})
@@ -73,9 +77,46 @@ def write_files(request: BuildRequest, image: StoredImage, path: Path) -> LayerF
         sink = LayerSink(file.write, compressor(compression))
         tar = TarWriter(sink.write, (above,) if above else ())
         tar.folder(top, _WORKDIR_MODE, user, 0)
-        write_tree(tar, staged.folder / "source", top)
+        write_source(tar, staged, top)
         tar.close()
         return sink.close(path, compression)
+
+
+def write_source(
+    tar: TarWriter,
+    staged: Staged,
+    top: str,
+    *,
+    real: Callable[[str], str] = lambda path: path,
+    folder: Callable[[str], None] | None = None,
+) -> None:
+    """The staged files of the work directory, from wherever they lie.
+
+    Args:
+        tar: gets the entries, in an order that no file system decides.
+        staged: what was staged.
+        top: the work directory, without slashes at its ends; it is not described.
+        real: where a file really comes to stand.
+        folder: describes a folder; unset: as a new one.
+
+    Raises:
+        SourceError: a file cannot be read, or is not what it was.
+        OSError: the archive cannot be written.
+    """
+    describe = folder or tar.folder
+    for name in sorted(staged.origins, key=lambda name: [os.fsencode(part) for part in name.split("/")]):
+        target = f"{top}/{name.partition('/')[2]}".lstrip("/")
+        match staged.digests[name].partition(":")[0]:
+            case "dir":
+                describe(target)
+            case "link":
+                tar.link(real(target), staged.link(name))
+            case _:
+                staged.read(name, partial(_write_stream, tar, real(target)))
+
+
+def _write_stream(tar: TarWriter, target: str, stream: BinaryIO, size: int, executable: bool) -> None:
+    tar.stream(target, stream, size, EXECUTABLE if executable else PLAIN)
 
 
 def _compression(manifest: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
 from imagesmith.base import RUNTIME_FLOOR, runs_imagesmith, stated_python
 from imagesmith.builder import BuildRequest, Built, LocalEngine, RegistryRepository
-from imagesmith.errors import BlobUnknown, BuilderNotReady, SourceError, VerificationFailed
+from imagesmith.errors import BlobUnknown, BuilderNotReady, VerificationFailed
 from imagesmith.events import Message, Phase, StepDone, StepStarted
 from imagesmith.existence import base_for
 from imagesmith.memory import Memory, files_of
@@ -100,8 +100,7 @@ class Job:
             self.spec, self.builder, resolved, self.settings, scratch, self.report
         )
         self.report(Phase("staging"))
-        in_place = getattr(self.builder, "reads_in_place", False)
-        staged = sources.stage(self.spec, scratch / "staged", in_place=in_place)
+        staged = sources.stage(self.spec, scratch / "staged", in_place=before)
         sources.check_unchanged(before, staged)
         for note in staged.notes:
             self.report(Message(note))
@@ -115,8 +114,11 @@ class Job:
         laid_out: set[str] = set()
 
         def prepare(platform: str) -> None:
-            if not laid_out and late:
-                self._check_readiness()
+            if not laid_out:
+                if late:
+                    self._check_readiness()
+                if not getattr(self.builder, "reads_in_place", False):
+                    sources.copy_in(staged)
             if platform not in laid_out:
                 environments.lay_out(platform, self.report)
                 laid_out.add(platform)
@@ -172,7 +174,10 @@ class Job:
         if known is None:
             self.report(Phase("building", f"{plan.request.platform} with {self.made_by}"))
             built = self.builder.build(plan, self.report)
-            return self._with_files(plan, built) if built.lacks_files else built
+            if not built.lacks_files:
+                return built
+            # the copies: whoever waited for the builder may have gone on editing
+            return self._with_files(plan, plan.request.staged.copied(), built)
         place = plan.request.destination
         if known.files == files_of(plan):
             self.report(
@@ -180,13 +185,13 @@ class Job:
             )
             return Built(place, known.digest, known.contributed, lacks_files=known.layer_apart)
         self.report(Message(f"all but the files of the work directory is as in {known.digest}"))
-        return self._with_files(
-            plan, Built(place, known.digest, known.contributed, lacks_files=True), instead=True
-        )
+        built = Built(place, known.digest, known.contributed, lacks_files=True)
+        return self._with_files(plan, plan.request.staged, built, instead=True)
 
-    def _with_files(self, plan: BuildPlan, built: Built, *, instead: bool = False) -> Built:
+    def _with_files(self, plan: BuildPlan, staged: Staged, built: Built, *, instead: bool = False) -> Built:
         """What was built with the files of the work directory over it, or ``instead`` of its last layer."""
         from imagesmith.files_layer import write_files  # noqa: PLC0415 - few builds need it
+        from imagesmith.sources import unwritable  # noqa: PLC0415
 
         request, store = plan.request, self.place.store()
         if not plan.files_apart or request.staged.folder is None:
@@ -201,12 +206,9 @@ class Job:
         self.report(StepStarted("files", name))
         path = request.staged.folder.parent / f"files-{request.platform.replace('/', '-')}.tar"
         try:
-            layer = write_files(request, image, path)
+            layer = write_files(replace(request, staged=staged), image, path)
         except OSError as error:
-            raise SourceError(
-                f"cannot write to {path.parent}: {error.strerror}",
-                hint="make room there, or set TMPDIR to a folder on another file system",
-            ) from error
+            raise unwritable(path.parent, error) from error
         with_files = store.add_layer(image, layer, instead=instead)
         self.report(StepDone("files", seconds=time.monotonic() - began))
         return replace(built, image=with_files)

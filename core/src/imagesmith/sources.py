@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 
     from imagesmith.spec import ImageSpec
 
-__all__ = ["Listing", "Staged", "check_unchanged", "collect", "digests", "listed", "stage"]
+__all__ = [
+    "Listing",
+    "Staged",
+    "check_unchanged",
+    "collect",
+    "copy_in",
+    "digests",
+    "listed",
+    "stage",
+    "unwritable",
+]
 
 _SOURCE: Final = "source"
 _REQUIREMENTS: Final = "requirements"
@@ -67,7 +77,12 @@ class Staged:
     notes: tuple[str, ...] = ()
     """what a person should know, such as an editable install that will not be one"""
     origins: Mapping[str, str] = field(default_factory=FrozenMap)
-    """name -> where it lies, for what was left there (see ``stage``); read it with ``read``"""
+    """name -> where it lies, for all that lands in the work directory; to be read with ``read``"""
+
+    def copied(self) -> Staged:
+        """The same, of which all lies in ``folder``."""
+        names = (name for name in self.digests if name.startswith(f"{_SOURCE}/"))
+        return replace(self, origins=FrozenMap({name: f"{self.folder}/{name}" for name in names}))
 
     def read(self, name: str, take: Callable[[BinaryIO, int, bool], object]) -> None:
         """Give ``take`` a file of ``origins``: the stream, its size, whether it is executable.
@@ -163,13 +178,19 @@ def listed(spec: ImageSpec) -> Staged:
     return _staged(spec, listing, None, FrozenMap(), values)
 
 
-def stage(spec: ImageSpec, folder: Path, listing: Listing | None = None, *, in_place: bool = False) -> Staged:
+def stage(
+    spec: ImageSpec,
+    folder: Path,
+    listing: Listing | None = None,
+    *,
+    in_place: Mapping[str, str] | None = None,
+) -> Staged:
     """Copy what is listed into ``folder`` (made if absent), hashing what is written.
 
     Files become 0644 or 0755, folders 0755, times are all the same. Raises SourceError.
 
-    ``in_place``: leave what lands in the work directory where it lies, for a builder that reads it once, and
-    with ``Staged.read``: what changes meanwhile is an error then.
+    ``in_place``: leave what lands in the work directory where it lies, and believe these digests of it: to be
+    read with ``Staged.read``, or to be copied by ``copy_in``, where what changed meanwhile is an error.
     """
     listing = listing or collect(spec)
     values = {name: Secret(_read_secret(path, name)) for name, path in _secret_files(spec).items()}
@@ -179,10 +200,9 @@ def stage(spec: ImageSpec, folder: Path, listing: Listing | None = None, *, in_p
     try:
         contents.make_folder(folder)
         for target, kind, origin in listing.entries:
-            left = in_place and target.startswith(f"{_SOURCE}/")
             try:
-                if left:
-                    found[target] = contents.digest(kind, origin)
+                if in_place is not None and target.startswith(f"{_SOURCE}/"):
+                    found[target] = in_place.get(target) or contents.digest(kind, origin)
                     origins[target] = origin
                 else:
                     found[target] = contents.copy(kind, origin, folder / target)
@@ -197,12 +217,42 @@ def stage(spec: ImageSpec, folder: Path, listing: Listing | None = None, *, in_p
             stage_runtime(folder)
         contents.settle_folders(folder)
     except OSError as error:
-        raise SourceError(
-            f"cannot write to {folder}: {error.strerror}",
-            hint="make room there, or set TMPDIR to a folder on another file system",
-        ) from error
+        raise unwritable(folder, error) from error
     refusals.raise_if_any()
-    return replace(staged, origins=FrozenMap(origins)) if in_place else staged
+    return staged.copied() if in_place is None else replace(staged, origins=FrozenMap(origins))
+
+
+def copy_in(staged: Staged) -> None:
+    """Copy what ``stage`` left where it lies into the folder. ``Staged.copied`` is of the copies.
+
+    Raises:
+        SourceError: it cannot be read or written, or is not what it was.
+    """
+    if staged.folder is None:
+        raise ValueError("these files are only listed")
+    refusals, changed = Refusals(), []
+    try:
+        for name, origin in staged.origins.items():
+            known = staged.digests[name]
+            try:
+                if contents.copy(known.partition(":")[0], origin, staged.folder / name) != known:
+                    changed.append(name)
+            except contents.ReadError as error:
+                refusals.add_error(origin, error.cause)
+        contents.settle_folders(staged.folder)
+    except OSError as error:
+        raise unwritable(staged.folder, error) from error
+    refusals.raise_if_any()
+    if changed:
+        raise _changed(changed)
+
+
+def unwritable(folder: Path, error: OSError) -> SourceError:
+    """The error for a folder of ours that takes no files."""
+    return SourceError(
+        f"cannot write to {folder}: {error.strerror}",
+        hint="make room there, or set TMPDIR to a folder on another file system",
+    )
 
 
 def check_unchanged(before: Mapping[str, str], staged: Staged) -> None:

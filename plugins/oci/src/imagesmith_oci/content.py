@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from imagesmith.tarball import EXECUTABLE, FOLDER, PLAIN, TarWriter, walk, write_file
+from imagesmith.files_layer import write_source
+from imagesmith.tarball import EXECUTABLE, FOLDER, PLAIN, TarWriter, walk
 from imagesmith_oci.basefacts import Facts, place
 
 if TYPE_CHECKING:
@@ -37,44 +38,19 @@ def write_files(tar: TarWriter, staged: Staged, workdir: str, owner: int, facts:
     """
     top = place(facts, workdir)
     tar.folder(top, WORKDIR_MODE, owner, 0)
-    if staged.origins:
-        _write_origins(tar, staged, top, facts)
-    elif staged.has_source and staged.folder is not None:
-        _write_staged(tar, staged.folder / "source", top, facts)
-
-
-def _write_origins(tar: TarWriter, staged: Staged, top: str, facts: Facts) -> None:
-    """In the order in which ``walk`` would find them, had they been copied."""
-    for name in sorted(staged.origins, key=lambda name: [os.fsencode(part) for part in name.split("/")]):
-        target = f"{top}/{name.partition('/')[2]}".lstrip("/")
-        match staged.digests[name].partition(":")[0]:
-            case "dir":
-                _write_folder(tar, target, facts)
-            case "link":
-                tar.link(_real(facts, target), staged.link(name))
-            case _:
-                staged.read(name, functools.partial(_write_stream, tar, _real(facts, target)))
-
-
-def _write_stream(tar: TarWriter, target: str, stream: BinaryIO, size: int, executable: bool) -> None:
-    tar.stream(target, stream, size, EXECUTABLE if executable else PLAIN)
+    write_source(
+        tar,
+        staged,
+        top,
+        real=functools.partial(_real, facts),
+        folder=lambda target: _write_folder(tar, target, facts),
+    )
 
 
 def _write_folder(tar: TarWriter, target: str, facts: Facts) -> None:
     if target not in facts.links:
         path = place(facts, target)
         tar.folder(path, *facts.folders.get(path, (FOLDER, 0, 0)))
-
-
-def _write_staged(tar: TarWriter, source: Path, top: str, facts: Facts) -> None:
-    for inner, entry in walk(source):
-        target = f"{top}/{inner}" if top else inner
-        if entry.is_symlink():
-            tar.link(_real(facts, target), os.readlink(entry.path))  # noqa: PTH115 - bytes as they are
-        elif entry.is_dir():
-            _write_folder(tar, target, facts)
-        else:
-            write_file(tar, _real(facts, target), entry)
 
 
 def _real(facts: Facts, path: str) -> str:
