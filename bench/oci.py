@@ -243,31 +243,28 @@ def note(seconds: Found, who: str, case: str, taken: float) -> None:
     print(f"{who:22} {case:18} {taken:7.2f} s", flush=True)
 
 
-def measured(chosen: argparse.Namespace) -> Iterator[tuple[str, object]]:
-    """The parts that were asked for, by the names they are kept under."""
+def measured(chosen: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """The parts that were asked for, each with what belongs to it, by the names they are kept under."""
     prune, rig = not chosen.keep_cache, state.load()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         uv_folder = lent_uv(folder / "uv")
         if "turns" in chosen.only:
-            yield "turns", rounds(chosen.rounds, folder, uv_folder, prune=prune)
-            yield "rounds", chosen.rounds
+            turns = rounds(chosen.rounds, folder, uv_folder, prune=prune)
+            yield {"turns": turns, "rounds": chosen.rounds}
         if "delayed" in chosen.only:
             seconds, requests = slowly(folder, uv_folder)
-            yield "delayed", seconds
-            yield "requests", requests
+            yield {"delayed": seconds, "requests": requests}
         base = rig.images.python311_multi
         if "platforms" in chosen.only and base is None:
             print("the rig has no base for two platforms: make rig-all", flush=True)
         elif "platforms" in chosen.only and base is not None:
-            yield "platforms", once(2000, PLATFORMS, folder, uv_folder, base, prune=prune)[0]
+            yield {"platforms": once(2000, PLATFORMS, folder, uv_folder, base, prune=prune)[0]}
         if "large" in chosen.only:
             base = rig.images.python311
             given = {"megabytes": chosen.large, "prune": prune}
             seconds, peak = once(3000, LARGE, folder, uv_folder, base, **given)
-            yield "large", seconds
-            yield "megabytes", chosen.large
-            yield "peak", peak
+            yield {"large": seconds, "megabytes": chosen.large, "peak": peak}
 
 
 def text_of(kept: Mapping[str, Any]) -> str:
@@ -309,9 +306,9 @@ def main() -> None:
     chosen_ones[:] = chosen.by
     kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     started = time.monotonic()
-    for name, found in measured(chosen):
-        kept[name] = found
-        print(f"-- {name} after {time.monotonic() - started:.0f} s", flush=True)
+    for found in measured(chosen):
+        kept |= found
+        print(f"-- {', '.join(found)} after {time.monotonic() - started:.0f} s", flush=True)
         if not chosen.dry:  # after each part: what comes later may fail
             KEPT.write_text(json.dumps(kept, indent=1) + "\n")
             (HERE / "RESULTS_OCI.md").write_text(text_of(kept))
