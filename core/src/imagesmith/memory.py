@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Memory", "Remembered", "files_of"]
 
 _KEEP = 500
-_SOURCE = "source/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +90,14 @@ def fingerprint(plan: BuildPlan, version: str) -> str:
     """All that decides the files: builder, place, base, what the plan writes, what was staged."""
     request = plan.request
     place = request.destination
+    apart = request.staged.source_digests if plan.files_apart else {}
     known = {
         "builder": [plan.builder, version],
         "place": [type(place).__name__, getattr(place, "repository", "")],
         "base": [request.base.reference, request.base.digest],
         "platform": request.platform,
         "files": dict(plan.files),
-        "staged": {
-            name: digest
-            for name, digest in request.staged.digests.items()
-            if not (plan.files_apart and name.startswith(_SOURCE))
-        },
+        "staged": {name: digest for name, digest in request.staged.digests.items() if name not in apart},
         "apart": plan.files_apart and [request.spec.workdir_or_default, final_user(request)],
         "runtime": _runtime(request.staged.folder),
         "conda": [[each.name, each.version, each.build, each.sha256 or each.url] for each in _packages(plan)],
@@ -113,7 +109,7 @@ def fingerprint(plan: BuildPlan, version: str) -> str:
 
 def files_of(plan: BuildPlan) -> str:
     """What stands for the files of the work directory."""
-    found = {name: each for name, each in plan.request.staged.digests.items() if name.startswith(_SOURCE)}
+    found = dict(plan.request.staged.source_digests)
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:40]
 
 

@@ -86,7 +86,7 @@ def work_directory(request: BuildRequest) -> str:
 
 
 def bare_work_directory(request: BuildRequest) -> str:
-    """The same, and fails with NOT_BARE unless a layer over it can describe all there is to the folder.
+    """As ``work_directory``, but fails with NOT_BARE where a layer over it could not tell all of the folder.
 
     See ``Built.lacks_files``: nothing stands in it, and what leads to it are folders as ``mkdir`` makes them.
     """

@@ -79,10 +79,17 @@ class Staged:
     origins: Mapping[str, str] = field(default_factory=FrozenMap)
     """name -> where it lies, for all that lands in the work directory; to be read with ``read``"""
 
+    @property
+    def source_digests(self) -> Mapping[str, str]:
+        """Those of ``digests`` that are of what lands in the work directory."""
+        start = f"{_SOURCE}/"
+        return FrozenMap({name: each for name, each in self.digests.items() if name.startswith(start)})
+
     def copied(self) -> Staged:
         """The same, of which all lies in ``folder``."""
-        names = (name for name in self.digests if name.startswith(f"{_SOURCE}/"))
-        return replace(self, origins=FrozenMap({name: f"{self.folder}/{name}" for name in names}))
+        return replace(
+            self, origins=FrozenMap({name: f"{self.folder}/{name}" for name in self.source_digests})
+        )
 
     def read(self, name: str, take: Callable[[BinaryIO, int, bool], object]) -> None:
         """Give ``take`` a file of ``origins``: the stream, its size, whether it is executable.

@@ -78,6 +78,13 @@ class StoredImage:
         parts = [self.config.get("os"), self.config.get("architecture"), self.config.get("variant")]
         return "/".join(str(part) for part in parts if part)
 
+    @property
+    def diff_ids(self) -> list[object]:
+        """Of its layers, as the configuration lists them."""
+        rootfs = self.config.get("rootfs")
+        found = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else None
+        return list(found) if isinstance(found, Sequence) else []
+
     def with_layer(self, layer: LayerFile, *, instead: bool = False) -> StoredImage:
         """The image with one more layer on top, or ``instead`` of its last one. It stands nowhere yet."""
 
@@ -85,10 +92,8 @@ class StoredImage:
             known = list(layers) if isinstance(layers, Sequence) else []
             return [*(known[:-1] if instead else known), new]
 
-        rootfs = self.config.get("rootfs")
-        diff_ids = changed(rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else (), layer.diff_id)
         config = {key: value for key, value in self.config.items() if key != "history"}
-        config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
+        config["rootfs"] = {"type": "layers", "diff_ids": changed(self.diff_ids, layer.diff_id)}
         manifest = self.manifest
         if manifest is not None:
             media_type = layer.media_type

@@ -115,9 +115,7 @@ class LocalStore:
             self._kept.put(digest_of(manifest), manifest)
             digest, archive = digest_of(manifest), layout_archive(manifest, data)
         else:
-            layers = image.config.get("rootfs")
-            diff_ids = layers.get("diff_ids", ()) if isinstance(layers, Mapping) else ()
-            digest, archive = digest_of(data), classic_archive(data, len(diff_ids))
+            digest, archive = digest_of(data), classic_archive(data, len(image.diff_ids))
         self._load(archive)
         written = self.read(digest)
         if written is None:
@@ -286,9 +284,7 @@ class LocalStore:
 
 def _by_diff_ids(image: StoredImage) -> dict[str, object]:
     """In place of a manifest, where layers are known by their content only: as if none were compressed."""
-    rootfs = image.config.get("rootfs")
-    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else ()
-    layers = [{"digest": each} for each in (diff_ids if isinstance(diff_ids, Sequence) else ())]
+    layers = [{"digest": each} for each in image.diff_ids]
     return {"schemaVersion": 2, "mediaType": MANIFEST, "layers": layers}
 
 

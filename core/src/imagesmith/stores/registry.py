@@ -70,7 +70,7 @@ class RegistryStore:
         kept: Path | None = None,
         only_read: bool = False,
         shared: Callable[[str, Callable[[], Transport]], Transport] | None = None,
-        settle: Callable[[str], None] = lambda _: None,
+        settle: Callable[[str], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         read_seconds: float = 60.0,
@@ -105,7 +105,7 @@ class RegistryStore:
             return Repository(transport, parsed.repository)
 
         self._owns_connections = shared is None
-        self._settle = settle
+        self._settle = settle or (lambda _: None)
         self.repository = parse(repository).repository_reference
         self._origin = remote(repository, access)
         self._mirror = remote(*mirror) if mirror else None
@@ -394,9 +394,7 @@ def open_repository(
     if mirrored and access.mirror:
         prefix = access.mirror.rstrip("/")
         mirror = (f"{prefix}/{name.repository}", settings.access(prefix.partition("/")[0]))
-    if registries is None:
-        return RegistryStore(repository, access, env, mirror=mirror, kept=kept, only_read=mirrored)
-    shared = partial(registries.transport, registry_config)
+    shared = partial(registries.transport, registry_config) if registries else None
     return RegistryStore(
         repository,
         access,
@@ -405,7 +403,7 @@ def open_repository(
         kept=kept,
         only_read=mirrored,
         shared=shared,
-        settle=registries.settle,
+        settle=registries.settle if registries else None,
     )
 
 

@@ -109,7 +109,7 @@ class DockerBuilder:
         from imagesmith_docker.command import build_argv  # noqa: PLC0415 - listing builders needs none of it
 
         apart = leaves_files(request, options)
-        rendered = render(request, options)
+        rendered = render(request, options, apart=apart)
         names = [step.name for step in rendered.steps]
         if apart:
             names.append(f"files: {request.spec.workdir_or_default}")

@@ -106,7 +106,8 @@ class EnvdBuilder:
 
     def plan(self, request: BuildRequest) -> BuildPlan:
         """``build.envd``, the files beside it, and the command that builds it."""
-        rendered, apart = render(request), can_be_apart(request)
+        apart = can_be_apart(request)
+        rendered = render(request, apart=apart)
         names = [step.name for step in rendered.steps]
         if apart:
             names.append(f"files: {request.spec.workdir_or_default}")
