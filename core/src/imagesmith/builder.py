@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from imagesmith._frozen import FrozenMap
+from imagesmith.destination import Destination, LayoutFolder, LocalEngine, RegistryRepository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,37 +109,6 @@ class Readiness:
     details: tuple[str, ...] = ()
     problem: str | None = None
     hint: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LocalEngine:
-    """The local engine; the builder leaves the image there under ``reference`` (name:tag)."""
-
-    reference: str
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryRepository:
-    """A repository in a registry; the builder pushes there under ``staging_tag`` and names the digest."""
-
-    repository: str
-    """``host[:port]/path``, without a tag"""
-    staging_tag: str = "imagesmith-staging"
-
-    @property
-    def reference(self) -> str:
-        """``repository:staging_tag``."""
-        return f"{self.repository}:{self.staging_tag}"
-
-
-@dataclass(frozen=True, slots=True)
-class LayoutFolder:
-    """An OCI image layout folder."""
-
-    path: Path
-
-
-Destination: TypeAlias = LocalEngine | RegistryRepository | LayoutFolder
 
 
 @dataclass(frozen=True, slots=True)

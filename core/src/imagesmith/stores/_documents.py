@@ -16,6 +16,7 @@ __all__ = [
     "MANIFEST",
     "REF_NAME",
     "children",
+    "closest_platform",
     "descriptor",
     "digest_of",
     "encode",
@@ -108,3 +109,21 @@ def _full(platform: str) -> tuple[str, ...]:
     parts = tuple(part for part in platform.split("/") if part)
     default = {"arm64": "v8", "arm": "v7"}.get(parts[1] if len(parts) > 1 else "")
     return (*parts, default) if len(parts) == 2 and default else parts
+
+
+def closest_platform(offered: Sequence[str], wanted: str) -> str | None:
+    """The same platform, else the newest older variant of it, as engines choose; None: there is none."""
+    for platform in offered:
+        if same_platform(platform, wanted):
+            return platform
+    family, newest = _variant(wanted)
+    older = [one for one in offered if _variant(one)[0] == family and _variant(one)[1] < newest]
+    return max(older, key=_variant, default=None)
+
+
+def _variant(platform: str) -> tuple[str, int]:
+    """``os/arch`` and the number of its variant: the one that is meant when none is named."""
+    system, _, rest = platform.partition("/")
+    machine, _, variant = rest.partition("/")
+    number = variant.removeprefix("v") or {"arm": "7", "arm64": "8"}.get(machine, "1")
+    return f"{system}/{machine}", int(number) if number.isdecimal() else 0

@@ -20,6 +20,7 @@ from imagesmith.stores._documents import (
     INDEX,
     MANIFEST,
     children,
+    closest_platform,
     digest_of,
     encode,
     index_over,
@@ -162,10 +163,10 @@ class RegistryStore:
             return None
         if not is_index(manifest.document):
             image = self._image(manifest)
-            return image if platform is None or _choose([image.platform], platform) else None
+            return image if platform is None or closest_platform([image.platform], platform) else None
         listed = self._listed(manifest)
         if platform is not None:
-            chosen = _choose(list(listed), platform)
+            chosen = closest_platform(list(listed), platform)
         elif len(listed) > 1:
             raise self._origin.error(
                 f"{ref} holds several platforms, and none was named", hint=f"name one of {', '.join(listed)}"
@@ -405,23 +406,6 @@ def open_repository(
         shared=shared,
         settle=registries.settle if registries else None,
     )
-
-
-def _choose(offered: Sequence[str], wanted: str) -> str | None:
-    for platform in offered:
-        if same_platform(platform, wanted):
-            return platform
-    family, newest = _variant(wanted)
-    older = [one for one in offered if _variant(one)[0] == family and _variant(one)[1] < newest]
-    return max(older, key=_variant, default=None)
-
-
-def _variant(platform: str) -> tuple[str, int]:
-    """``os/arch`` and the number of its variant: the one that is meant when none is named."""
-    system, _, rest = platform.partition("/")
-    machine, _, variant = rest.partition("/")
-    number = variant.removeprefix("v") or {"arm": "7", "arm64": "8"}.get(machine, "1")
-    return f"{system}/{machine}", int(number) if number.isdecimal() else 0
 
 
 def _digest_of_file(path: Path) -> str:
