@@ -30,7 +30,7 @@ from imagesmith import (
     SourceError,
     VerificationFailed,
 )
-from imagesmith.files_layer import can_be_apart, may_be_bare, note_crowded, write_files
+from imagesmith.files_layer import can_be_apart, solve, write_files
 from imagesmith.plugins import Plugins
 from imagesmith.scripts import NOT_BARE, bare_work_directory
 from imagesmith.settings import Settings, load_settings
@@ -128,13 +128,25 @@ def test_without_files_there_is_nothing_to_leave(tmp_path: Path) -> None:
     assert not can_be_apart(replace(request, staged=replace(request.staged, has_source=False)))
 
 
-def test_a_crowded_base_is_remembered(tmp_path: Path) -> None:
+def test_a_crowded_base_is_built_on_twice_and_remembered(tmp_path: Path) -> None:
+    def tried(request: BuildRequest, *, bare: bool, apart: bool = True) -> tuple[bool, list[bool], int]:
+        asked: list[bool] = []
+        said: list[object] = []
+
+        def once(apart: bool) -> bool:
+            asked.append(apart)
+            return bare or not apart
+
+        plan = BuildPlan("some", request, {}, (), files_apart=apart)
+        return solve(plan, tmp_path / "cache", said.append, once), asked, len(said)
+
     request = asked(tmp_path)
-    assert may_be_bare(request, tmp_path / "cache")
-    note_crowded(request, tmp_path / "cache")
-    assert not may_be_bare(request, tmp_path / "cache")
+    assert tried(request, bare=True) == (True, [True], 0)
+    assert tried(request, bare=False, apart=False) == (False, [False], 0)
+    assert tried(request, bare=False) == (False, [True, False], 1)
+    assert tried(request, bare=True) == (False, [False], 0)
     elsewhere = replace(request, spec=request.spec.replace(workdir="/elsewhere"))
-    assert may_be_bare(elsewhere, tmp_path / "cache")
+    assert tried(elsewhere, bare=True) == (True, [True], 0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from imagesmith.authoring import final_user
 from imagesmith.builder import LocalEngine
+from imagesmith.events import Message
 from imagesmith.tarball import EXECUTABLE, PLAIN, LayerSink, TarWriter, compressor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from imagesmith.builder import BuildRequest
+    from imagesmith.builder import BuildPlan, BuildRequest
+    from imagesmith.events import Reporter
     from imagesmith.sources import Staged
     from imagesmith.stores import LayerFile, StoredImage
 
-__all__ = ["can_be_apart", "may_be_bare", "note_crowded", "write_files", "write_source"]
+__all__ = ["can_be_apart", "solve", "write_files", "write_source"]
 
 _WORKDIR_MODE = 0o775
 
@@ -31,19 +33,30 @@ def can_be_apart(request: BuildRequest) -> bool:
     return request.staged.has_source and not request.spec.commands and _user(request) is not None
 
 
-def may_be_bare(request: BuildRequest, cache: Path) -> bool:
-    """Whether ``scripts.bare_work_directory`` may pass: not where it is known to have failed on this base.
+def solve(plan: BuildPlan, cache: Path, report: Reporter, once: Callable[[bool], bool]) -> bool:
+    """Build without the files if the plan says so, and with them where the work directory proves not bare.
 
-    ``cache``: a folder of the builder's own.
+    That is remembered for this base.
+
+    Args:
+        plan: what is to be done.
+        cache: a folder of the builder's own.
+        report: is told when the files have to be copied after all.
+        once: builds; told True to leave the files out and to run ``scripts.bare_work_directory`` in the
+            image, and False is its answer where that (and nothing else) failed.
+
+    Returns:
+        Whether they were left out: ``Built.lacks_files``.
     """
-    return not _crowded(request, cache).exists()
-
-
-def note_crowded(request: BuildRequest, cache: Path) -> None:
-    """The base has something in the work directory, or odd folders above it."""
-    file = _crowded(request, cache)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()
+    crowded = _crowded(plan.request, cache)
+    if plan.files_apart and not crowded.exists():
+        if once(True):
+            return True
+        report(Message("the work directory is not bare: the files are copied while building"))
+        crowded.parent.mkdir(parents=True, exist_ok=True)
+        crowded.touch()
+    once(False)
+    return False
 
 
 def _crowded(request: BuildRequest, cache: Path) -> Path:

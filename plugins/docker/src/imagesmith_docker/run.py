@@ -6,6 +6,7 @@ import contextlib
 import json
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ from imagesmith import (
     RegistryRepository,
     Reporter,
     engine,
+    files_layer,
 )
-from imagesmith.files_layer import may_be_bare, note_crowded
 from imagesmith.runner import Redactor
 from imagesmith.scripts import NOT_BARE
 from imagesmith.stores.registry import open_repository
@@ -86,27 +87,21 @@ class Run:
             options = self._options(able)
             self._write(folder, staged)
 
-            apart = self.plan.files_apart and may_be_bare(self.request, self.environment.cache_dir)
-            if apart and not self._solve(folder, name, env, facts, options, apart=True):
-                self.report(Message("the work directory is not bare: the engine copies the files into it"))
-                note_crowded(self.request, self.environment.cache_dir)
-                apart = False
-            if not apart:
-                self._solve(folder, name, env, facts, options, apart=False)
+            once = partial(self._once, folder, name, env, facts, options)
+            apart = files_layer.solve(self.plan, self.environment.cache_dir, self.report, once)
             if by_hand(options, in_engine=facts.in_engine):
                 digest = self._bring(folder, name, env)
             else:
                 digest = self._leave(folder, name, in_engine=facts.in_engine)
             return Built(self.request.destination, digest, self.plan.contributed, lacks_files=apart)
 
-    def _solve(
+    def _once(
         self,
         folder: Path,
         name: str,
         env: Mapping[str, str],
         facts: client.BuilderFacts,
         options: Options,
-        *,
         apart: bool,
     ) -> bool:
         """Let it be built; False where the files cannot stay ``apart``."""

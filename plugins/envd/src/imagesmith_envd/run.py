@@ -23,8 +23,8 @@ from imagesmith import (
     StoreError,
     ToolMissing,
     engine,
+    files_layer,
 )
-from imagesmith.files_layer import may_be_bare, note_crowded
 from imagesmith.scripts import NOT_BARE
 from imagesmith_envd import localbase
 from imagesmith_envd.failures import explain
@@ -83,13 +83,14 @@ class Run:
             self._write(folder, staged)
             env = self._env(folder, base)
 
-            apart = self.plan.files_apart and may_be_bare(request, cache)
-            progress = self._solve(folder, base, name, env, apart=apart)
-            if progress.failed is not None:
-                self.report(Message("the work directory is not bare: envd copies the files into it"))
-                note_crowded(request, cache)
-                apart = False
-                progress = self._solve(folder, base, name, env, apart=False)
+            progress = Progress((), self.report)
+
+            def once(apart: bool) -> bool:
+                nonlocal progress
+                progress = self._once(folder, base, name, env, apart=apart)
+                return progress.failed is None
+
+            apart = files_layer.solve(self.plan, cache, self.report, once)
             digest = self._leave(name, progress)
             return Built(request.destination, digest, self.plan.contributed, lacks_files=apart)
 
@@ -143,7 +144,7 @@ class Run:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             target.write_bytes(secret.reveal())
 
-    def _solve(self, folder: Path, base: str, name: str, env: Mapping[str, str], *, apart: bool) -> Progress:
+    def _once(self, folder: Path, base: str, name: str, env: Mapping[str, str], *, apart: bool) -> Progress:
         """Let envd build it. One failure is only told: that the files cannot stay ``apart``."""
         request, staged = self.request, self.request.staged.folder
         rendered = render(request, apart=apart)
