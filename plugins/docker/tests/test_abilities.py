@@ -28,6 +28,8 @@ from imagesmith_docker.client import BuilderFacts
 
 OLD = "failed to solve: rpc error: unsupported frontend capability moby.buildkit.frontend.contexts"
 CLASSIC = "Attestation is not supported for the docker driver."
+AWAY = 'listing workers for Build: failed to list workers: Unavailable: connection error: desc = "transport: \
+Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"'
 FACTS = BuilderFacts("farm", "remote", told="Name: farm")
 INSPECT = ["Name: farm", "Driver: remote"]
 
@@ -84,6 +86,12 @@ class Engine:
 )
 def test_what_a_trial_tells(engine: Engine, found: Abilities, tmp_path: Path) -> None:
     assert abilities(engine, {}, tmp_path, FACTS) == found
+
+
+def test_an_engine_that_does_not_answer_is_asked_once(tmp_path: Path) -> None:
+    engine = Engine(whole=AWAY)
+    assert abilities(engine, {}, tmp_path, FACTS).problem == AWAY
+    assert len(engine.calls) == 1
 
 
 def test_an_answer_is_kept_for_a_day_and_for_this_engine(tmp_path: Path) -> None:

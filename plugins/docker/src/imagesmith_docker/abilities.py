@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import ToolMissing, ToolTimeout
+from imagesmith_docker.failures import unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,8 +94,11 @@ def _ask(runner: Runner, env: Mapping[str, str], builder: str) -> Abilities:
         layout = folder / "layout"
         output = f"type=oci,tar=false,dest={layout},compression=uncompressed,rewrite-timestamp=true"
         whole = ("--provenance=mode=min", "--build-arg", "SOURCE_DATE_EPOCH=1", "--output", output)
-        if _build(runner, env, folder, builder, whole) is None:
+        problem = _build(runner, env, folder, builder, whole)
+        if problem is None:
             return Abilities(dates=_dated(layout))
+        if unanswered(problem):  # buildx takes 20 seconds to say so
+            return Abilities(problem, exports=False, dates=False)
         plain = ("--provenance=false", "--output", "type=cacheonly")
         problem = _build(runner, env, folder, builder, plain)
         return Abilities(problem or "", exports=False, dates=False)

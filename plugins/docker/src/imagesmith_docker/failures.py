@@ -11,7 +11,7 @@ from imagesmith.hints import hint_for
 if TYPE_CHECKING:
     from imagesmith_docker.progress import Progress
 
-__all__ = ["TOO_OLD", "explain", "unusable"]
+__all__ = ["TOO_OLD", "explain", "unanswered", "unusable"]
 
 TOO_OLD = (
     "use Docker Engine 23 or newer with docker-buildx 0.13 or newer, or choose another buildx builder "
@@ -53,7 +53,7 @@ def explain(progress: Progress, returncode: int) -> ImagesmithError:
             builder="docker",
             hint=TOO_OLD,
         )
-    if code is None and _ENGINE.search(text):
+    if code is None and unanswered(text):
         where = f" during the step '{step}'" if step else ""
         return BuilderNotReady(
             f"the engine does not answer{where}: {reason or progress.error}",
@@ -82,9 +82,14 @@ def explain(progress: Progress, returncode: int) -> ImagesmithError:
     )
 
 
+def unanswered(problem: str) -> bool:
+    """Whether buildx could not speak to the engine at all."""
+    return _ENGINE.search(problem) is not None
+
+
 def unusable(builder: str, problem: str) -> BuilderNotReady:
     """The error for an engine that failed a trial build."""
-    if _ENGINE.search(problem):
+    if unanswered(problem):
         message = f"the buildx builder {builder} does not answer: {problem}"
         hint = "start the engine, or choose a builder that docker buildx ls shows as running"
     else:
