@@ -40,9 +40,9 @@ endif
 rig-early:
 	@$(PYTHON) -m tests.rig up --with arm64 --with cnb --no-wait
 
-# Two tests run at a time, files as a whole and in their order; one marked "alone" has the engines for itself.
+# Three tests run at a time, files as a whole and in their order: what they make has names of its own.
 test: venv rig-early
-	@$(WITH_RIG) $(BIN)/pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(WITH_RIG) $(BIN)/pytest --numprocesses=3 --dist=loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: venv
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from imagesmith import BuildResult, ImageSpec, build, exists
 from imagesmith.settings import load_settings
+from tests.rig import engine as rig_engine
 from tests.rig.state import Cnb, Rig
 
 
@@ -45,9 +45,8 @@ class Engine:
         return set(self("images", "--format", "{{.Repository}}:{{.Tag}}", name).split())
 
     def discard(self, references: Iterable[str]) -> None:
-        """Remove what is there of these: side by side, since the engine waits for its disk at each."""
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda each: self("rmi", "--force", each, check=False), set(references)))
+        """Remove what is there of these."""
+        rig_engine.remove(self.host, references)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from imagesmith.stores.local import LocalStore, connect
+from tests.rig import engine as rig_engine
 from tests.rig.state import Rig
 
 KINDS = ("containerd", "classic")
@@ -56,8 +57,12 @@ class Engine:
         found: dict[str, object] = json.loads(self.docker("image", "inspect", ref))[0]
         return found
 
-    def ids(self) -> set[str]:
-        return set(self.docker("images", "-aq", "--no-trunc").split())
+    def alike(self, ref: str) -> set[str]:
+        """The ids of all images that have the layers of this one; others come and go meanwhile."""
+        argv = ["docker", "image", "inspect", *self.docker("images", "-aq", "--no-trunc").split()]
+        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, check=False)
+        layers = self.inspect(ref)["RootFS"]
+        return {image["Id"] for image in json.loads(done.stdout) if image["RootFS"] == layers}
 
 
 @contextmanager
@@ -70,6 +75,8 @@ def open_engine(rig: Rig, kind: str) -> Iterator[Engine]:
     try:
         yield engine
     finally:
-        for ref in reversed(engine.made):
-            engine.store.discard(ref)
+        names = [ref for ref in engine.made if not ref.startswith("sha256:")]
+        rig_engine.remove(host, names)
+        for digest in set(engine.made) - set(names):
+            engine.store.discard(digest)
         engine.store.close()

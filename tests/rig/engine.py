@@ -10,7 +10,8 @@ import socket
 import subprocess
 import tempfile
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,32 @@ def build(
             files or folder,
         ]
         run(argv, env={"DOCKER_HOST": host, "BUILDX_BUILDER": ""})
+
+
+def remove(host: str, references: Iterable[str]) -> None:
+    """Remove what is there of these images.
+
+    An engine looks for garbage after each one, which takes longer than most tests. From our own one they are
+    removed behind its back: one search follows for all of them.
+    """
+    names = sorted(set(references))
+    address = cache() / "engine" / "run" / "containerd" / "containerd.sock"
+    ours = host in (f"unix://{cache() / 'engine' / 'docker.sock'}", DEFAULT) and processes.alive(MAIN)
+    if ours and shutil.which("ctr") and address.exists():
+        argv = ["ctr", "--address", str(address), "--namespace", "moby", "images", "rm"]
+        removals = [[*argv, *map(_full_name, names)]]
+    else:
+        removals = [["docker", "--host", host, "rmi", "--force", name] for name in names]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda argv: subprocess.run(argv, capture_output=True, check=False), removals))
+
+
+def _full_name(reference: str) -> str:
+    """As containerd knows it."""
+    first, slash, _ = reference.partition("/")
+    if not slash:
+        return f"docker.io/library/{reference}"
+    return reference if {".", ":"} & set(first) or first == "localhost" else f"docker.io/{reference}"
 
 
 def stop() -> None:

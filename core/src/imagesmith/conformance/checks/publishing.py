@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imagesmith.spec import ImageSpec
 
 F = Feature
-_SECONDS_OF_OTHERS = 30.0
+_SECONDS_OF_OTHERS = 180.0
 """in which containers end that somebody else ran on the engine"""
 
 
@@ -78,11 +78,14 @@ def clean(subject: Subject) -> None:
     assert names == {image.name}, f"these names stand in the engine: {', '.join(sorted(names))}"
     deadline = time.monotonic() + _SECONDS_OF_OTHERS
     left = workshop.engine.containers().items() - before.items()
-    while left and time.monotonic() < deadline:  # what comes into being now is not of this build
+    while left and time.monotonic() < deadline:  # a builder's stay, those of others on this engine end
         time.sleep(0.3)
         there = workshop.engine.containers()
         left = {(each, name) for each, name in left if each in there}
-    assert not left, f"containers are left: {', '.join(sorted(name for _, name in left))}"
+    assert not left, (
+        f"containers are left, {_SECONDS_OF_OTHERS:.0f} seconds after the build during which they appeared:"
+        f" {', '.join(sorted(name for _, name in left))}"
+    )
 
 
 @check("publish.last", Tier.LIVE, F.LOCAL_ENGINE, F.COMMANDS)
