@@ -147,6 +147,15 @@ def test_a_silent_registry_is_not_waited_for_without_end(fake: FakeRegistry, clo
     assert clock.slept == []
 
 
+def test_an_upload_is_waited_for_by_its_size(fake: FakeRegistry, clock: Clock) -> None:
+    with store(fake, clock, read_seconds=0.1) as opened:
+        fake.fail("PUT", fakes.slow)
+        with pytest.raises(RegistryUnreachable, match="no answer within"):
+            opened.put_blob(b"small")
+        fake.fail("PUT", fakes.slow)
+        opened.put_blob(bytes(16 * 1024 * 1024))
+
+
 def test_nobody_listens(fake: FakeRegistry, clock: Clock) -> None:
     fake.close()
     with pytest.raises(RegistryUnreachable, match="Connection refused") as caught:

@@ -96,10 +96,13 @@ class Transport:
         scopes: tuple[str, ...],
         headers: Mapping[str, str] | None = None,
         body: bytes | Path | None = None,
-        read_seconds: float | None = None,
+        more_seconds: float = 0.0,
         streaming: bool = False,
     ) -> Response:
-        """Send once, logged in if the registry asks for it. ``target``: a path, or an absolute address."""
+        """Send once, logged in if the registry asks for it.
+
+        ``target``: a path, or an absolute address. ``more_seconds``: to wait longer than usual for an answer.
+        """
 
         def send() -> tuple[Response, str | None]:
             url = f"{'https' if self._secure else 'http'}://{self._netloc}{target}" if relative else target
@@ -109,7 +112,7 @@ class Transport:
             return self._follow(method, url, sent, body, patience, streaming=streaming), authorization
 
         relative = target.startswith("/")
-        patience = read_seconds or self._read_seconds
+        patience = self._read_seconds + more_seconds
         with self._deciding if self._undecided else contextlib.nullcontext():
             response, sent = send()
             if self._undecided:

@@ -26,8 +26,8 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _ACCEPT = f"{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
 _UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 """how registries say that they lack what a manifest names"""
-_UPLOAD_SECONDS = 600.0
-"""a registry answers the end of an upload only when it has stored and checked it"""
+_SLOWEST = 2 * 1024 * 1024
+"""bytes per second: a registry answers the end of an upload only when it has stored and checked all of it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,8 @@ class Repository:
     def put_blob(self, data: bytes | Path, digest: str) -> None:
         """Upload bytes or a file in one piece; a broken upload starts over."""
 
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+
         def upload() -> Response:
             start = self.transport.exchange("POST", f"/v2/{self.name}/blobs/uploads/", scopes=self._push)
             if start.status != 202 or not start.location:
@@ -145,7 +147,7 @@ class Repository:
                 scopes=self._push,
                 headers={"Content-Type": "application/octet-stream"},
                 body=data,
-                read_seconds=_UPLOAD_SECONDS,
+                more_seconds=size / _SLOWEST,
             )
 
         response = self.transport.persist(upload, f"uploading a blob to {self.name}", {201})
