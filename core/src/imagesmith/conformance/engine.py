@@ -105,10 +105,6 @@ class Engine:
         images = self._client.images(name=repository)
         return {name for image in images for name in image.get("RepoTags") or () if name != "<none>:<none>"}
 
-    def everything(self) -> set[str]:
-        """The ids of all images, nameless ones too."""
-        return {image["Id"] for image in self._client.images(all=True)}
-
     def containers(self) -> dict[str, str]:
         """Id -> name and image of all containers, those that ended too."""
         return {
