@@ -39,6 +39,7 @@ WIDTH = 88
 AUTHORING = (
     *("command_environment", "conda_check", "final_user", "index_options", "install_environment"),
     "python_mismatch",
+    "redactions",
     "stated_python",
 )
 """The public functions of ``imagesmith`` that a builder calls."""

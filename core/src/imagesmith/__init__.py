@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # typing is not imported at run time: it costs 2 ms
 if TYPE_CHECKING:
     from typing import Final
 
-    from imagesmith.authoring import command_environment, final_user, install_environment
+    from imagesmith.authoring import command_environment, final_user, install_environment, redactions
     from imagesmith.base import base_environment, python_mismatch, stated_python
     from imagesmith.builder import (
         PLUGIN_API,
@@ -163,13 +163,14 @@ __all__ = [
     "install_environment",
     "load",
     "python_mismatch",
+    "redactions",
     "render",
     "silent",
     "stated_python",
 ]
 
 _HOMES: Final = {
-    "authoring": "command_environment final_user install_environment",
+    "authoring": "command_environment final_user install_environment redactions",
     "base": "base_environment python_mismatch stated_python",
     "builder": "PLUGIN_API BaseImage BuildPlan BuildRequest Builder BuilderEntry Built ChoosesBase Command "
     "CondaPackage CondaTree Contribution Destination Environment Feature LayoutFolder LocalEngine "

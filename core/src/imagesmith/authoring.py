@@ -11,7 +11,10 @@ from imagesmith.configuration import DEFAULT_PATH, environment, expand
 if TYPE_CHECKING:
     from imagesmith.builder import BuildRequest, Contribution
 
-__all__ = ["command_environment", "final_user", "install_environment"]
+__all__ = ["command_environment", "final_user", "install_environment", "redactions"]
+
+_SHORTEST = 6
+"""A shorter value stands in too much of what a tool prints to be cut from it."""
 
 
 def command_environment(request: BuildRequest, contribution: Contribution) -> dict[str, str]:
@@ -32,3 +35,10 @@ def final_user(request: BuildRequest) -> str:
     config = request.base.config.get("config")
     base_user = config.get("User") if isinstance(config, Mapping) else None
     return request.spec.user or str(base_user or "0")
+
+
+def redactions(request: BuildRequest) -> tuple[str, ...]:
+    """What a tool must not be seen to print: secrets, and the values of ``env`` and ``build_env``."""
+    values = [*request.spec.env.values(), *request.spec.build_env.values()]
+    values += [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
+    return tuple(value for value in values if len(value) >= _SHORTEST)

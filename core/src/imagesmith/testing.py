@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from imagesmith._redaction import Redactor
-from imagesmith.authoring import command_environment, final_user, install_environment
+from imagesmith.authoring import command_environment, final_user, install_environment, redactions
 from imagesmith.builder import (
     BaseImage,
     BuildPlan,
@@ -278,7 +278,7 @@ class FakeBuilder:
                     env=self.environment.env,
                     cwd=Path(name),
                     on_line=lambda line, _stream: report(StepLog("1", line)),
-                    redact=[secret.reveal().decode() for secret in request.secrets.values()],
+                    redact=redactions(request),
                 )
             except ToolMissing as error:
                 raise BuilderNotReady(

@@ -20,6 +20,7 @@ from imagesmith import (
     RegistryRepository,
     Reporter,
     Support,
+    redactions,
     silent,
 )
 from imagesmith.recipe import FEATURES, MOUNT, Steps, lay_out, recipe
@@ -68,7 +69,7 @@ class BuildahBuilder:
     def build(self, plan: BuildPlan, report: Reporter) -> Built:
         """Run the steps and push what they made. Of it, the environment alone stays in buildah's storage."""
         request, made = plan.request, recipe(plan.request)
-        secrets = tuple(secret.reveal().decode(errors="replace") for secret in request.secrets.values())
+        secrets = redactions(request)
         with tempfile.TemporaryDirectory(prefix="imagesmith-buildah-") as folder:
             buildah = Buildah(self._environment, Path(folder), secrets)
             start = buildah.access(request.base.pinned, request.spec.registry_config)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesmith import BuildPlan, Built, Contribution, Environment, Message, Reporter
+from imagesmith import BuildPlan, Built, Contribution, Environment, Message, Reporter, redactions
 from imagesmith.runner import Redactor
 from imagesmith.stores.local import connect
 from imagesmith_buildpacks import families, source_layer
@@ -62,7 +62,7 @@ class Run:
                 self.environment.cache_dir,
                 folder,
                 self.report,
-                Redactor(_redactions(request)),
+                Redactor(redactions(request)),
             )
             built = self._above(site) if stands_above(request) else self._build(site)
             return replace(built, lacks_files=self.plan.files_apart)
@@ -108,13 +108,6 @@ def _folder(request: BuildRequest) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _redactions(request: BuildRequest) -> tuple[str, ...]:
-    """Secrets, and the values of ``env`` and ``build_env`` where they are long enough to mean something."""
-    values = [*request.spec.env.values(), *request.spec.build_env.values()]
-    values += [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
-    return tuple(value for value in values if len(value) >= 6)
 
 
 def run_image_of(environment: Environment, options: Options, spec: ImageSpec) -> str | None:

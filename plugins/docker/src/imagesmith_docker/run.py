@@ -24,6 +24,7 @@ from imagesmith import (
     Reporter,
     engine,
     files_layer,
+    redactions,
 )
 from imagesmith.runner import Redactor
 from imagesmith.scripts import NOT_BARE
@@ -80,7 +81,7 @@ class Run:
         ):
             env = self._env(folder)
             facts = self.facts or client.inspect(
-                self.environment.runner, env, folder, self.options.builder, _redactions(self.request)
+                self.environment.runner, env, folder, self.options.builder, redactions(self.request)
             )
             self._check(facts)
             able = self._check_engine(facts)
@@ -105,7 +106,7 @@ class Run:
         apart: bool,
     ) -> bool:
         """Let it be built; False where the files cannot stay ``apart``."""
-        secrets = _redactions(self.request)
+        secrets = redactions(self.request)
         rendered = render(self.request, self.options, apart=apart)
         planned = apart == self.plan.files_apart
         texts = self.plan.files if planned else {"Dockerfile": rendered.dockerfile, **rendered.scripts}
@@ -273,10 +274,3 @@ def _told_digest(folder: Path) -> str:
 
 def _proxies(env: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in env if name.lower().endswith("_proxy") and env[name]))
-
-
-def _redactions(request: BuildRequest) -> tuple[str, ...]:
-    """Secrets, and the values of ``env`` and ``build_env`` where they are long enough to mean something."""
-    values = [*request.spec.env.values(), *request.spec.build_env.values()]
-    values += [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
-    return tuple(value for value in values if len(value) >= 6)

@@ -24,6 +24,7 @@ from imagesmith import (
     ToolMissing,
     engine,
     files_layer,
+    redactions,
 )
 from imagesmith.scripts import NOT_BARE
 from imagesmith_envd import localbase
@@ -165,7 +166,7 @@ class Run:
             env=env,
             cwd=folder,
             on_line=progress.line,
-            redact=_redactions(request),
+            redact=redactions(request),
         )
         failed = progress.step()
         crowded = failed is not None and failed.key == WORKDIR and NOT_BARE in progress.tail()
@@ -240,10 +241,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _redactions(request: BuildRequest) -> tuple[str, ...]:
-    """Secrets, and the values of ``env`` and ``build_env`` where they are long enough to mean something."""
-    values = [*request.spec.env.values(), *request.spec.build_env.values()]
-    values += [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
-    return tuple(value for value in values if len(value) >= 6)
