@@ -86,6 +86,7 @@ def start(settings: Settings) -> str:
         "mtu": network.mtu(),
     }
     _start(MAIN, folder, host, configuration, [])
+    network.keep_address("docker0", settings.subnet)
     return host
 
 

@@ -72,10 +72,31 @@ def bridge_up(name: str, subnet: str) -> None:
     """Make the second engine's bridge and its way out: two engines must not both manage iptables."""
     bridge_down(name, subnet)
     run(["ip", "link", "add", name, "type", "bridge"])
+    keep_address(name, subnet)
     run(["ip", "address", "add", gateway(subnet), "dev", name])
     run(["ip", "link", "set", name, "up"])
     for rule in _rules(name, subnet):
         run(["iptables", "--wait", *rule])
+
+
+def keep_address(bridge: str, subnet: str) -> None:
+    """Give a bridge a hardware address that stays.
+
+    Else it has that of one of its ports, another one when a container comes or goes, and containers that stay
+    send into the void for up to a minute.
+    """
+    first = ipaddress.ip_network(subnet)[1].packed
+    run(
+        [
+            "ip",
+            "link",
+            "set",
+            "dev",
+            bridge,
+            "address",
+            ":".join(f"{byte:02x}" for byte in b"\x02\x42" + first),
+        ]
+    )
 
 
 def bridge_down(name: str, subnet: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -130,6 +131,23 @@ def test_a_process_that_ends_at_once_shows_its_log(cache: Path) -> None:
 
 def test_subnet_has_a_gateway() -> None:
     assert network.gateway("172.31.200.0/24") == "172.31.200.1/24"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes bridges")
+def test_a_bridge_keeps_its_address_when_ports_come() -> None:
+    def ip(*arguments: str) -> str:
+        return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+    bridge = network.free_bridge()
+    ip("link", "add", bridge, "type", "bridge")
+    try:
+        network.keep_address(bridge, "172.31.199.0/24")
+        port = ("address", "02:00:00:00:00:01", "master", bridge, "type", "veth", "peer", "name")
+        ip("link", "add", f"{bridge}p", *port, f"{bridge}q")
+        assert json.loads(ip("-json", "link", "show", bridge))[0]["address"] == "02:42:ac:1f:c7:01"
+    finally:
+        for link in (f"{bridge}p", bridge):
+            subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
 
 
 @pytest.mark.live
