@@ -52,6 +52,7 @@ class Bench:
         (folder / "layers").mkdir()
         (folder / "src").mkdir()
         (folder / "src" / "app.py").write_text(CODE)
+        (folder / "src" / "own").write_text(self.name)  # engines have seen no layer of it
         self.builder = Layering(env, folder / "layers")
         self.said: list[object] = []
         self.write("first")
