@@ -72,20 +72,17 @@ def existing() -> str | None:
 
 def start(settings: Settings) -> str:
     """Return the address of the main engine, started here if the machine has none usable."""
-    folder = cache() / "engine"
-    own = f"unix://{folder / 'docker.sock'}"
-    ours = (own, DEFAULT) if processes.alive(MAIN) else ()
-    running = next((host for host in ours if info(host) is not None), None) or existing()
+    running = next((host for host in _ours() if info(host) is not None), None) or existing()
     if running:
         return running
     # The usual socket where it is free, so that a plain `docker` finds the engine.
-    host = own if answers(DEFAULT) else DEFAULT
+    host = _own() if answers(DEFAULT) else DEFAULT
     configuration = {
         "features": {"containerd-snapshotter": True},
         "bip": network.gateway(settings.subnet),
         "mtu": network.mtu(),
     }
-    _start(MAIN, folder, host, configuration, [])
+    _start(MAIN, cache() / "engine", host, configuration, [])
     network.keep_address("docker0", settings.subnet)
     return host
 
@@ -142,14 +139,23 @@ def remove(host: str, references: Iterable[str]) -> None:
     """
     names = sorted(set(references))
     address = cache() / "engine" / "run" / "containerd" / "containerd.sock"
-    ours = host in (f"unix://{cache() / 'engine' / 'docker.sock'}", DEFAULT) and processes.alive(MAIN)
-    if ours and shutil.which("ctr") and address.exists():
+    if host in _ours() and shutil.which("ctr") and address.exists():
         argv = ["ctr", "--address", str(address), "--namespace", "moby", "images", "rm"]
         removals = [[*argv, *map(_full_name, names)]]
     else:
         removals = [["docker", "--host", host, "rmi", "--force", name] for name in names]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda argv: subprocess.run(argv, capture_output=True, check=False), removals))
+
+
+def _own() -> str:
+    """The main engine's address where the usual socket is taken."""
+    return f"unix://{cache() / 'engine' / 'docker.sock'}"
+
+
+def _ours() -> tuple[str, ...]:
+    """Where the main engine may be, if we started it."""
+    return (_own(), DEFAULT) if processes.alive(MAIN) else ()
 
 
 def _full_name(reference: str) -> str:

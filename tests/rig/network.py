@@ -85,18 +85,8 @@ def keep_address(bridge: str, subnet: str) -> None:
     Else it has that of one of its ports, another one when a container comes or goes, and containers that stay
     send into the void for up to a minute.
     """
-    first = ipaddress.ip_network(subnet)[1].packed
-    run(
-        [
-            "ip",
-            "link",
-            "set",
-            "dev",
-            bridge,
-            "address",
-            ":".join(f"{byte:02x}" for byte in b"\x02\x42" + first),
-        ]
-    )
+    address = b"\x02\x42" + ipaddress.ip_network(subnet)[1].packed
+    run(["ip", "link", "set", "dev", bridge, "address", address.hex(":")])
 
 
 def bridge_down(name: str, subnet: str) -> None:

@@ -97,10 +97,9 @@ def _ask(runner: Runner, env: Mapping[str, str], builder: str) -> Abilities:
         problem = _build(runner, env, folder, builder, whole)
         if problem is None:
             return Abilities(dates=_dated(layout))
-        if unanswered(problem):  # buildx takes 20 seconds to say so
-            return Abilities(problem, exports=False, dates=False)
-        plain = ("--provenance=false", "--output", "type=cacheonly")
-        problem = _build(runner, env, folder, builder, plain)
+        if not unanswered(problem):  # buildx takes 20 seconds to say so
+            plain = ("--provenance=false", "--output", "type=cacheonly")
+            problem = _build(runner, env, folder, builder, plain)
         return Abilities(problem or "", exports=False, dates=False)
 
 

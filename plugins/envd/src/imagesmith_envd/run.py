@@ -84,15 +84,16 @@ class Run:
             self._write(folder, staged)
             env = self._env(folder, base)
 
-            progress = Progress((), self.report)
+            pushed: str | None = None
 
             def once(apart: bool) -> bool:
-                nonlocal progress
+                nonlocal pushed
                 progress = self._once(folder, base, name, env, apart=apart)
+                pushed = progress.digest
                 return progress.failed is None
 
             apart = files_layer.solve(self.plan, cache, self.report, once)
-            digest = self._leave(name, progress)
+            digest = self._leave(name, pushed)
             return Built(request.destination, digest, self.plan.contributed, lacks_files=apart)
 
     @contextlib.contextmanager
@@ -203,13 +204,13 @@ class Run:
         env["DOCKER_CONFIG"] = str(docker)
         return env
 
-    def _leave(self, name: str, progress: Progress) -> str:
-        """The digest under which the image stands where it was wanted."""
+    def _leave(self, name: str, pushed: str | None) -> str:
+        """The digest under which the image stands where it was wanted; ``pushed``: what envd named."""
         request = self.request
         if self.address and isinstance(request.destination, RegistryRepository):
-            if progress.digest is None:
+            if pushed is None:
                 raise BuilderNotReady("envd pushed no image", builder="envd", hint="see the log")
-            return progress.digest
+            return pushed
         with contextlib.closing(engine.local_store(self.environment.env)) as store:
             image = store.read(name, request.platform)
             if image is None:
