@@ -37,7 +37,7 @@ FILE = ROOT / "docs" / "reference.md"
 CHOICE_FILE = ROOT / "docs" / "builders.md"
 WIDTH = 88
 AUTHORING = (
-    *("command_environment", "conda_check", "final_user", "index_options", "install_environment"),
+    *("command_environment", "conda_check", "final_user", "install_arguments", "install_environment"),
     "python_mismatch",
     "redactions",
     "stated_python",

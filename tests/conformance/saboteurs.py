@@ -602,7 +602,8 @@ patched(
 # Faults
 
 told("goes on after a line that fails", "fault", "fault.set-eu", request=before_each("set +eu"))
-told("takes failing commands as they are", "fault", "fault.set-eu", "fault.command", "fault.nothing-left",
+told("takes failing commands as they are", "fault",
+     "fault.set-eu", "fault.command", "fault.nothing-left", "fault.values",
      request=lambda asked: spec_of(
          asked, commands=[f"({each}\n) || true" for each in asked.spec.commands if "UNSET" not in each]
      ))  # fmt: skip
@@ -629,6 +630,12 @@ def leaving(self: Saboteur, error: BuildFailed, plan: BuildPlan) -> None:
         store.publish(some.digest, f"{plan.request.spec.name}:left")
 
 
+def chatting(self: Saboteur, plan: BuildPlan, report: Reporter) -> Built:
+    report(StepLog("x", plan.request.spec.env.get("CONFORMANCE", "")))
+    return self.inner.build(plan, report)
+
+
+told("tells a value", "fault", "fault.values", build=chatting)
 told("keeps the last lines to itself", "fault", "fault.command", build=changes_failures(silenced))
 told("leaves half an image", "fault", "fault.nothing-left", build=changes_failures(leaving))
 told("installs nothing and says nothing", "fault", "fault.package",

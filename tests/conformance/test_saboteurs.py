@@ -39,7 +39,7 @@ GROUPS = {
     "registry": "registry.push registry.no-engine registry.env-moves-nothing",
     "login": "registry.private registry.refused",
     "several": "platform.several",
-    "fault": "fault.command fault.nothing-left fault.set-eu fault.package",
+    "fault": "fault.command fault.values fault.nothing-left fault.set-eu fault.package",
     "refusal": "fault.base fault.platform fault.dead-engine",
     "interrupt": "fault.interrupt",
 }

@@ -182,6 +182,17 @@ def test_a_change_of_configuration_alone_builds_nothing(bench: Bench) -> None:
     assert len(bench.builder.built) == 2, "a change of the plan has to build"
 
 
+def test_another_index_is_another_file_system_also_where_it_is_a_secret(bench: Bench) -> None:
+    def asking(url: str) -> BuildResult:
+        return bench.build(bench.spec(packages=["six"], pip_index=url))
+
+    first = asking("https://u:one@a.example/simple")
+    assert asking("https://u:two@a.example/simple").digest == first.digest, "another login is the same image"
+    assert len(bench.builder.built) == 1
+    asking("https://u:one@b.example/simple")
+    assert len(bench.builder.built) == 2
+
+
 def test_a_remembered_file_system_that_is_gone_is_built_again(bench: Bench) -> None:
     bench.build(bench.spec(env={"A": "1"}))
     for key in [key for key in bench.registry.manifests if key[0] == "me/app"]:

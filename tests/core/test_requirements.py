@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from imagesmith import ImageSpec, sources
 from imagesmith.errors import SourceError
-from imagesmith.requirements import index_options
 from tests.core.wheels import write_wheel
 
 
@@ -373,20 +372,6 @@ def test_credentials_are_not_in_messages(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as raised:
         texts(tmp_path, requirements="r.txt")
     assert "hunter2" not in str(raised.value)
-
-
-def test_indexes_become_options_or_a_secret_pip_conf(tmp_path: Path) -> None:
-    plain = spec(tmp_path, pip_index="https://h/simple", pip_extra_index_url=["https://b/", "https://a/"])
-    assert index_options(spec(tmp_path)) == ()
-    assert index_options(plain) == (
-        "--index-url", "https://h/simple", "--extra-index-url", "https://b/", "--extra-index-url", "https://a/",
-    )  # fmt: skip
-    assert "pip.conf" not in sources.listed(plain).secrets
-    told = plain.replace(pip_extra_index_url=["https://u:p%40@b/", "https://a/"])
-    assert index_options(told) == ()
-    assert sources.listed(told).secrets["pip.conf"].reveal().decode() == (
-        "[global]\nindex-url = https://h/simple\nextra-index-url =\n    https://u:p%40@b/\n    https://a/\n"
-    )
 
 
 @pytest.mark.parametrize(

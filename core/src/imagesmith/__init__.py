@@ -79,8 +79,8 @@ if TYPE_CHECKING:
     from imagesmith.events import Event, Message, Phase, Reporter, StepDone, StepLog, StepStarted, silent
     from imagesmith.hookspecs import hookimpl
     from imagesmith.loading import load
+    from imagesmith.pip_arguments import install_arguments
     from imagesmith.pipeline import BuildResult, Existence, build, exists, render
-    from imagesmith.requirements import index_options
     from imagesmith.runner import Completed, Runner, SubprocessRunner, ToolMissing, ToolTimeout
 
 __all__ = [
@@ -159,7 +159,7 @@ __all__ = [
     "exists",
     "final_user",
     "hookimpl",
-    "index_options",
+    "install_arguments",
     "install_environment",
     "load",
     "python_mismatch",
@@ -180,8 +180,8 @@ _HOMES: Final = {
     "events": "Event Message Phase Reporter StepDone StepLog StepStarted silent",
     "hookspecs": "hookimpl",
     "loading": "load",
+    "pip_arguments": "install_arguments",
     "pipeline": "BuildResult Existence build exists render",
-    "requirements": "index_options",
     "runner": "Completed Runner SubprocessRunner ToolMissing ToolTimeout",
 }
 """Module -> the public names that come from it; those not named here are in ``errors``."""

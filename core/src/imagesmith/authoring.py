@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from imagesmith._frozen import FrozenMap
+from imagesmith._urls import credentials, strip_credentials
 from imagesmith.base import base_environment
+from imagesmith.builder import Secret
 from imagesmith.configuration import DEFAULT_PATH, environment, expand
+from imagesmith.pip_arguments import overruled, pip_conf
 
 if TYPE_CHECKING:
-    from imagesmith.builder import BuildRequest, Contribution
+    from imagesmith.builder import BaseImage, BuildRequest, Contribution
+    from imagesmith.spec import ImageSpec
 
 __all__ = ["command_environment", "final_user", "install_environment", "redactions"]
 
@@ -23,11 +28,32 @@ def command_environment(request: BuildRequest, contribution: Contribution) -> di
 
 
 def install_environment(request: BuildRequest, contribution: Contribution) -> dict[str, str]:
-    """What install steps see beside the base's environment: PATH and ``build_env``, not the spec's env."""
+    """What install steps see beside the base's environment: PATH and ``build_env``, not the spec's env.
+
+    Variables of pip that would win over what the secret ``pip.conf`` says are empty.
+    """
     base = base_environment(request.base.config)
-    known = {**base, "PATH": ":".join((*contribution.path, base.get("PATH") or DEFAULT_PATH))}
-    declared = request.spec.build_env.items()
-    return {"PATH": known["PATH"], **{key: expand(value, key, known.get(key)) for key, value in declared}}
+    path = {"PATH": ":".join((*contribution.path, base.get("PATH") or DEFAULT_PATH))}
+    told = {**path, **_declared(request.spec, {**base, **path})}
+    known = {**base, **told}
+    return {**told, **{name: "" for name in overruled(request.spec) if known.get(name)}}
+
+
+def secrets_over(base: BaseImage, spec: ImageSpec, secrets: Mapping[str, Secret]) -> Mapping[str, Secret]:
+    """The same, and in ``pip.conf`` what the variables of the base and of ``build_env`` add to it."""
+    known = base_environment(base.config)
+    conf = pip_conf(spec, {**known, **_declared(spec, known)})
+    return secrets if conf is None else FrozenMap({**secrets, "pip.conf": Secret(conf.encode())})
+
+
+def pip_conf_shown(request: BuildRequest) -> str:
+    """What the secret ``pip.conf`` says, credentials aside; empty without one."""
+    secret = request.secrets.get("pip.conf")
+    return strip_credentials(secret.reveal().decode(errors="replace")) if secret else ""
+
+
+def _declared(spec: ImageSpec, known: Mapping[str, str]) -> dict[str, str]:
+    return {key: expand(value, key, known.get(key)) for key, value in spec.build_env.items()}
 
 
 def final_user(request: BuildRequest) -> str:
@@ -38,7 +64,8 @@ def final_user(request: BuildRequest) -> str:
 
 
 def redactions(request: BuildRequest) -> tuple[str, ...]:
-    """What a tool must not be seen to print: secrets, and the values of ``env`` and ``build_env``."""
-    values = [*request.spec.env.values(), *request.spec.build_env.values()]
-    values += [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
+    """What a tool must not be seen to print: secrets, logins in them, values of ``env`` and ``build_env``."""
+    texts = [secret.reveal().decode(errors="replace").strip() for secret in request.secrets.values()]
+    values = [*request.spec.env.values(), *request.spec.build_env.values(), *texts]
+    values += [each for text in texts for each in credentials(text)]
     return tuple(value for value in values if len(value) >= _SHORTEST)

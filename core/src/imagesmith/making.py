@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from imagesmith import conda_environments, features
 from imagesmith._frozen import FrozenMap
 from imagesmith._version import __version__
+from imagesmith.authoring import secrets_over
 from imagesmith.base import RUNTIME_FLOOR, runs_imagesmith, stated_python
 from imagesmith.builder import BuildRequest, Built, LocalEngine, RegistryRepository
 from imagesmith.errors import BlobUnknown, BuilderNotReady, VerificationFailed
@@ -265,7 +266,7 @@ class Job:
             base=base,
             destination=self.place.destination(build),
             staged=staged,
-            secrets=staged.secrets,
+            secrets=secrets_over(base, self.spec, staged.secrets),
             options=self.settings.options.get(self.builder.name, FrozenMap()),
             conda=conda,
         )

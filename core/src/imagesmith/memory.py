@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imagesmith._frozen import FrozenMap
-from imagesmith.authoring import final_user
+from imagesmith.authoring import final_user, pip_conf_shown
 from imagesmith.builder import Contribution
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def fingerprint(plan: BuildPlan, version: str) -> str:
         "staged": {name: digest for name, digest in request.staged.digests.items() if name not in apart},
         "apart": plan.files_apart and [request.spec.workdir_or_default, final_user(request)],
         "runtime": _runtime(request.staged.folder),
+        "pip.conf": pip_conf_shown(request),
         "conda": [[each.name, each.version, each.build, each.sha256 or each.url] for each in _packages(plan)],
         "path": plan.contributed.path,
         "env": dict(plan.contributed.env),

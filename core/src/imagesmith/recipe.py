@@ -19,7 +19,7 @@ from imagesmith._version import __version__
 from imagesmith.base import stated_python
 from imagesmith.builder import Contribution, Feature
 from imagesmith.conda_script import conda_check
-from imagesmith.requirements import index_options
+from imagesmith.pip_arguments import install_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -173,11 +173,8 @@ def _packages(request: BuildRequest, contributed: Contribution) -> str:
     spec = request.spec
     python = f"{contributed.path[0]}/python" if contributed.path else '"$(command -v python)"'
     pip = ["-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
-    pip += ["--root-user-action=ignore", *index_options(spec), *spec.pip_extra_args, "-r", "imagesmith.txt"]
-    told = spec.to_dict()  # with the credentials of addresses cut out: another login is no other package
-    indexes = [*filter(None, [told.get("pip_index")]), *told.get("pip_extra_index_url", ())]
-    lines = [f"# index {url}" for url in indexes]
-    lines += [f"# {name} {_digest(text)}" for name, text in sorted(request.staged.texts.items())]
+    pip += ["--root-user-action=ignore", *install_arguments(spec), "-r", "imagesmith.txt"]
+    lines = [f"# {name} {_digest(text)}" for name, text in sorted(request.staged.texts.items())]
     lines += _named(request, "requirements/")
     lines += [
         f"python={python}",
@@ -197,9 +194,8 @@ def _packages(request: BuildRequest, contributed: Contribution) -> str:
             file = shlex.quote("./" + name.removeprefix("requirements/"))
             lines.append(f'mkdir -p "$(dirname {file})"')
             lines.append(f"ln -sf {shlex.quote(f'{MOUNT}/secrets/{name}')} {file}")
-    if "pip.conf" in request.secrets:
-        lines.append(f"export PIP_CONFIG_FILE={MOUNT}/secrets/pip.conf")
-    return "\n".join([*lines, f'"$python" {shlex.join(pip)}', ""])
+    settings = scripts.pip_settings(request, f"{MOUNT}/secrets/pip.conf")
+    return "\n".join([*lines, f'{settings}"$python" {shlex.join(pip)}', ""])
 
 
 def _secret_files(request: BuildRequest) -> list[str]:

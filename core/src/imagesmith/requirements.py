@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from imagesmith.spec import ImageSpec
 
-__all__ = ["ENTRY_FILE", "Closure", "close", "index_options", "pip_conf"]
+__all__ = ["ENTRY_FILE", "Closure", "close"]
 
 ENTRY_FILE: Final = "imagesmith.txt"
 _FOLDER: Final = "requirements"
@@ -73,28 +73,6 @@ def close(spec: ImageSpec, root: str, forest: Forest) -> Closure | None:
             raise _without_hash(where, package, walk.hashed)
     walk.texts[ENTRY_FILE] = "".join(f"{line}\n" for line in top)
     return Closure(walk.texts, frozenset(walk.names), tuple(walk.notes), walk.bases)
-
-
-def index_options(spec: ImageSpec) -> tuple[str, ...]:
-    """The installer's arguments for the spec's indexes; none when one has credentials (see ``pip_conf``)."""
-    if pip_conf(spec) is not None:
-        return ()
-    main = ("--index-url", spec.pip_index) if spec.pip_index else ()
-    extra = (word for url in spec.pip_extra_index_url for word in ("--extra-index-url", url))
-    return (*main, *extra)
-
-
-def pip_conf(spec: ImageSpec) -> str | None:
-    """A ``pip.conf`` with the spec's indexes when one of them has credentials, else None. A secret."""
-    urls = [*([spec.pip_index] if spec.pip_index else []), *spec.pip_extra_index_url]
-    if all(strip_credentials(url) == url for url in urls):
-        return None
-    lines = ["[global]"]
-    if spec.pip_index:
-        lines.append(f"index-url = {spec.pip_index}")
-    if spec.pip_extra_index_url:
-        lines += ["extra-index-url =", *(f"    {url}" for url in spec.pip_extra_index_url)]
-    return "".join(f"{line}\n" for line in lines)
 
 
 class _Walk:

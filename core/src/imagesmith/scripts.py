@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from imagesmith.authoring import command_environment, final_user, install_environment
+from imagesmith.authoring import command_environment, final_user, install_environment, pip_conf_shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ __all__ = [
     "bare_work_directory",
     "for_commands",
     "for_installs",
+    "pip_settings",
     "virtual_environment",
     "work_directory",
 ]
@@ -37,6 +38,15 @@ def for_installs(
     """
     env = {**(machine or {}), **install_environment(request, contribution)}
     return f'exec env {_pairs(env)} /bin/sh -eu "$1" </dev/null\n'
+
+
+def pip_settings(request: BuildRequest, file: str) -> str:
+    """Tells pip of the secret ``pip.conf``, which stands at ``file`` in the build; nothing without it.
+
+    What it says is named, credentials aside: a cache that sees the script alone is to tell two apart.
+    """
+    said = "".join(f"# {line}\n" for line in pip_conf_shown(request).splitlines())
+    return f"{said}export PIP_CONFIG_FILE={shlex.quote(file)}\n" if said else ""
 
 
 def for_commands(request: BuildRequest, contribution: Contribution) -> str:

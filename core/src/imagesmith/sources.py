@@ -17,7 +17,8 @@ from imagesmith._frozen import FrozenMap
 from imagesmith._urls import strip_credentials
 from imagesmith.builder import Secret
 from imagesmith.errors import SourceError
-from imagesmith.requirements import Closure, close, pip_conf
+from imagesmith.pip_arguments import pip_conf
+from imagesmith.requirements import Closure, close
 from imagesmith.runtime_files import stage_runtime, wants_runtime
 from imagesmith.walker import Entry, Forest, Refusals, folder_of, shown
 

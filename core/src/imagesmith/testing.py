@@ -12,7 +12,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from imagesmith._redaction import Redactor
-from imagesmith.authoring import command_environment, final_user, install_environment, redactions
+from imagesmith.authoring import (
+    command_environment,
+    final_user,
+    install_environment,
+    redactions,
+    secrets_over,
+)
 from imagesmith.builder import (
     BaseImage,
     BuildPlan,
@@ -27,7 +33,7 @@ from imagesmith.builder import (
 )
 from imagesmith.errors import BuilderNotReady, BuildFailed, StoreError
 from imagesmith.events import StepLog
-from imagesmith.requirements import index_options
+from imagesmith.pip_arguments import install_arguments
 from imagesmith.runner import Completed, ToolMissing
 from imagesmith.settings import Settings
 from imagesmith.sources import listed
@@ -237,7 +243,7 @@ class FakeBuilder:
         if request.conda is not None:
             done.append(["conda", list(request.conda.specs), list(request.conda.channels)])
         if staged.has_requirements:
-            options = [*index_options(spec), *spec.pip_extra_args]
+            options = list(install_arguments(spec))
             mounts = [target for _, target in spec.pip_secret_mounts]
             env = install_environment(request, _contribution(request))
             done.append(["install", dict(staged.texts), list(staged.binaries), options, mounts, env])
@@ -304,9 +310,10 @@ def request_for(spec: ImageSpec, **changes: object) -> BuildRequest:
         base=BaseImage(str(spec.base_image or Settings().default_base(spec))),
         destination=LocalEngine(f"{spec.name}:imagesmith-staging"),
         staged=staged,
-        secrets=staged.secrets,
     )
-    return replace(request, **changes)  # type: ignore[arg-type]
+    changed: BuildRequest = replace(request, **changes)  # type: ignore[arg-type]
+    secrets = changes.get("secrets") or secrets_over(changed.base, spec, changed.staged.secrets)
+    return replace(changed, secrets=secrets)  # type: ignore[arg-type]
 
 
 def _contribution(request: BuildRequest) -> Contribution:

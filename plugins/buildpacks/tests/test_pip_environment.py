@@ -12,7 +12,10 @@ import pytest
 from plugins.buildpacks.tests.cases import request, requirements
 
 from imagesmith import ImageSpec, Secret
+from imagesmith.testing import request_for
+from imagesmith_buildpacks.options import Options
 from imagesmith_buildpacks.pip_environment import pip_arguments, pip_environment
+from imagesmith_buildpacks.render import platform_environment
 
 ASK = """
 import json, sys
@@ -73,3 +76,20 @@ def test_indexes_with_a_login_are_in_no_variable() -> None:
     spec = ImageSpec(packages=["x"], pip_index="https://me:hunter2@index.example/simple")
     env = pip_environment(request(spec, requirements("x", secrets={"pip.conf": Secret(b"hunter2")})))
     assert env == {"PIP_CONFIG_FILE": "/platform/imagesmith/pip.conf"}
+
+
+def test_a_secret_file_means_what_the_arguments_would(tmp_path: Path) -> None:
+    """Whatever variables the base has: without the file, each would win over it."""
+    pytest.importorskip("pip", reason="this environment has no pip to ask")
+    base = {"PIP_INDEX_URL": "https://base/", "PIP_EXTRA_INDEX_URL": "https://more/ https://most/"}
+    spec = ImageSpec(
+        packages=["x"], build_env=base, pip_index="https://me:hunter2@index.example/simple",
+        pip_extra_args=["--extra-index-url", "https://me:hunter2@extra.example/simple", "--pre"],
+    )  # fmt: skip
+    asked = request_for(spec)
+    conf, empty = tmp_path / "pip.conf", tmp_path / "empty"  # beside either, pip reads the machine's own
+    conf.write_bytes(asked.secrets["pip.conf"].reveal())
+    empty.touch()
+    env = {**platform_environment(asked, Options()), "PIP_CONFIG_FILE": str(conf)}
+    arguments = ["--index-url", str(spec.pip_index), *spec.pip_extra_args]
+    assert pip(tmp_path, [], env) == pip(tmp_path, arguments, {**base, "PIP_CONFIG_FILE": str(empty)})

@@ -49,6 +49,7 @@ SPEC = ImageSpec(
     source_root=".",
     user="1000:1000",
 )
+CONF = b"[global]\nindex-url = https://me:hunter2@private.example/simple\n"
 CASES = {
     "nothing": request(ImageSpec()),
     "python": request(SPEC, requirements("numpy", "x[a]>=1; python_version < '3.13'", has_source=True)),
@@ -71,9 +72,7 @@ CASES = {
             pip_index="https://me:hunter2@private.example/simple",
             pip_secret_mounts=[("token", "/root/.secret/token")],
         ),
-        requirements(
-            "six", secrets={"pip.conf": Secret(b"hunter2"), "pip_secret_mounts[0]": Secret(b"hunter2")}
-        ),
+        requirements("six", secrets={"pip.conf": Secret(CONF), "pip_secret_mounts[0]": Secret(b"hunter2")}),
     ),
 }
 PROGRAM = "imagesmith/pip_settings.py"

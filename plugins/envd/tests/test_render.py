@@ -82,6 +82,7 @@ TREE = CondaTree(
 APART = request(
     ImageSpec(source_root=".", user="1000", workdir="/srv/my app"), Staged(has_source=True, has_runtime=True)
 )
+CONF = b"[global]\nindex-url = https://me:hunter2@private.example/simple\n"
 CASES = {
     "apart": APART,
     "copied": APART,
@@ -91,9 +92,7 @@ CASES = {
     "debian": request(ImageSpec(python_version="3.12", packages=["six"]), requirements("six"), DEBIAN),
     "secrets": request(
         ImageSpec(packages=["six"], pip_secret_mounts=[("token", "/root/.secret/token")]),
-        requirements(
-            "six", secrets={"pip.conf": Secret(b"hunter2"), "pip_secret_mounts[0]": Secret(b"hunter2")}
-        ),
+        requirements("six", secrets={"pip.conf": Secret(CONF), "pip_secret_mounts[0]": Secret(b"hunter2")}),
     ),
 }
 

@@ -221,6 +221,7 @@ class Talking:
         assert file.stat().st_mode & 0o777 == 0o600
         job = json.loads(file.read_text())
         self.jobs.append(job)
+        assert not options.get("redact"), "what the process says itself would be cut too"
         for line in self.lines:
             options["on_line"](line.replace("{token}", job["token"]), "stdout")
         return Completed(0, (), 0.0)
@@ -238,7 +239,13 @@ def environment(runner: Talking, folder: Path) -> Environment:
 def run(lines: Sequence[str], folder: Path, events: list[Event]) -> userns.Captured:
     steps = command_steps(request(ImageSpec(commands=["first", "second"])), Contribution())
     return run_steps(
-        environment(Talking(lines), folder), "linux/arm64", [], steps, events.append, into=folder / "out.tar"
+        environment(Talking(lines), folder),
+        "linux/arm64",
+        [],
+        steps,
+        events.append,
+        into=folder / "out.tar",
+        redact=("status", "hunter2"),
     )
 
 
@@ -274,7 +281,7 @@ def test_a_step_that_fails(tmp_path: Path) -> None:
     lines = [
         "",
         '{token}{"step": 0}',
-        "why",
+        "why: hunter2",
         "",
         '{token}{"step": 0, "status": 3, "problem": "", "seconds": 1}',
         "",
@@ -283,7 +290,8 @@ def test_a_step_that_fails(tmp_path: Path) -> None:
     events: list[Event] = []
     with pytest.raises(BuildFailed, match="command: first failed with exit code 3") as caught:
         run(lines, tmp_path, events)
-    assert (caught.value.returncode, caught.value.tail) == (3, ("why",))
+    assert (caught.value.returncode, caught.value.tail) == (3, ("why: ***",))
+    assert StepLog("command-000", "why: ***") in events
     assert events[-1] == StepDone("command-000", 1, error="exit code 3")
 
 

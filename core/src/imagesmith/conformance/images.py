@@ -215,7 +215,7 @@ def upper(subject: Subject) -> Image:
 
 
 def private(subject: Subject) -> Image:
-    """Packages from an index with a login and from a further one, and a secret file at install."""
+    """Packages from indexes with a login and from one without, and a secret file at install."""
     workshop = subject.workshop()
     return workshop.once("private", lambda: _private(subject, workshop))  # type: ignore[no-any-return]
 
@@ -267,6 +267,7 @@ def _private(subject: Subject, workshop: Workshop) -> Image:
     try:
         main = workshop.keep(index.serve(host, ["conformance-private"], f"me:{PASSWORD}"))
         more = workshop.keep(index.serve(host, ["conformance-extra"]))
+        named = workshop.keep(index.serve(host, ["conformance-named"], f"me:{PASSWORD}"))
     except OSError as error:
         raise Skipped(f"builds cannot reach this machine: {host} is not its address ({error})") from error
     folder = workshop.path("private")
@@ -277,12 +278,15 @@ def _private(subject: Subject, workshop: Workshop) -> Image:
     spec = workshop.spec(
         "private",
         packages=[
-            "conformance-private==1.0", "conformance-extra==1.0",
+            "conformance-private==1.0", "conformance-extra==1.0", "conformance-named==1.0",
             str(folder / "conformance_probe-1.0.tar.gz"),
         ],
         pip_index=f"http://me:{PASSWORD}@{main}/simple",
         pip_extra_index_url=[f"http://{more}/simple"],
-        pip_extra_args=["--trusted-host", main, "--trusted-host", more],
+        pip_extra_args=[
+            f"--extra-index-url=http://me:{PASSWORD}@{named}/simple",
+            *(word for each in (main, more, named) for word in ("--trusted-host", each)),
+        ],
         pip_secret_mounts=[(folder / "token", "/run/deep/er/token")],
         commands=["ls -R /run > listing"],
     )  # fmt: skip

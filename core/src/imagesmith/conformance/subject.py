@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from imagesmith import conda_environments, sources
 from imagesmith._frozen import FrozenMap
+from imagesmith.authoring import secrets_over
 from imagesmith.builder import (
     BaseImage,
     Builder,
@@ -156,7 +157,7 @@ class Subject:
             base=base,
             destination=self.destination(),
             staged=files,
-            secrets=files.secrets,
+            secrets=secrets_over(base, spec, files.secrets),
             conda=conda_environments.shown(spec, self.builder, base, Settings()),
         )
 

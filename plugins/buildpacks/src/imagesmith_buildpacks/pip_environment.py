@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imagesmith import index_options
+from imagesmith import install_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,8 +49,7 @@ _TURN_OFF = frozenset(
 
 def pip_environment(request: BuildRequest) -> dict[str, str]:
     """Variables for the spec's indexes and ``pip_extra_args``."""
-    arguments = [*index_options(request.spec), *request.spec.pip_extra_args]
-    found, _ = pip_arguments(arguments)
+    found, _ = pip_arguments(install_arguments(request.spec))
     told = {f"PIP_{name[2:].replace('-', '_').upper()}": value for name, value in found.items()}
     if "pip.conf" in request.secrets:
         told["PIP_CONFIG_FILE"] = PIP_CONF

@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from imagesmith import BuildRequest, Contribution, install_environment, scripts
+from imagesmith import BuildRequest, Contribution, install_arguments, install_environment, scripts
 from imagesmith.configuration import search_path
 from imagesmith.requirements import ENTRY_FILE
 from imagesmith_buildpacks.pip_environment import pip_environment
@@ -71,7 +71,7 @@ def _facts(request: BuildRequest, options: Options) -> dict[str, object]:
         else None,
         "conda specs": list(request.conda.specs) if request.conda else None,
         "conda channels": list(request.conda.channels) if request.conda else None,
-        "pip arguments": list(request.spec.pip_extra_args),
+        "pip arguments": list(install_arguments(request.spec)),
         "buildpacks": list(options.buildpacks),
         "work directory": request.spec.workdir_or_default,
         "user": request.spec.user,

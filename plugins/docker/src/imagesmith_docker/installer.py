@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagesmith import BuildRequest, Contribution, index_options, scripts, stated_python
+from imagesmith import BuildRequest, Contribution, install_arguments, scripts, stated_python
 from imagesmith_docker.pip_settings import OWN_INDEX
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Installer:
 
 
 class _Arguments(NamedTuple):
-    """``pip_extra_args`` for uv: those of its command line, and those that ``pip_settings.py`` takes."""
+    """pip's arguments for uv: those of its command line, and those that ``pip_settings.py`` takes."""
 
     options: list[str]
     settings: list[str]
@@ -94,17 +94,16 @@ def contribution(request: BuildRequest) -> Contribution:
 
 def installer(request: BuildRequest) -> Installer:
     """The script that installs ``imagesmith.txt`` in the folder of requirements."""
-    spec, texts = request.spec, request.staged.texts
-    arguments = _translated(spec.pip_extra_args)
+    texts = request.staged.texts
+    arguments = _translated(install_arguments(request.spec))
     reason = _reason(request, arguments)
     own = contribution(request).path
     python = f"{own[0]}/python" if own else '"$(command -v python)"'
     lines = [f"python={python}", *_salt(texts), f"cd {MOUNT}/requirements"]
-    if "pip.conf" in request.secrets:
-        lines.append(f"export PIP_CONFIG_FILE={MOUNT}/secrets/pip.conf")
+    lines += scripts.pip_settings(request, f"{MOUNT}/secrets/pip.conf").splitlines()
     if reason or arguments is None:
         return Installer("\n".join([*lines, *_pip(request)]) + "\n", uv=False, reason=reason)
-    settings = [f"{MOUNT}/settings/uv.toml", *index_options(spec), *arguments.settings]
+    settings = [f"{MOUNT}/settings/uv.toml", *arguments.settings]
     if any(re.search(r"^--index-url\b", text, re.MULTILINE) for text in texts.values()):
         settings.append(OWN_INDEX)
     lines += [
@@ -150,7 +149,7 @@ def _uv(request: BuildRequest, options: Iterable[str]) -> list[str]:
 
 def _pip(request: BuildRequest) -> list[str]:
     argv = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--root-user-action=ignore"]
-    argv += [*index_options(request.spec), *request.spec.pip_extra_args, "-r", "imagesmith.txt"]
+    argv += [*install_arguments(request.spec), "-r", "imagesmith.txt"]
     return [
         'if ! "$python" -m pip --version >/dev/null 2>&1; then',
         f"  echo {shlex.quote(_NO_PIP)} >&2",

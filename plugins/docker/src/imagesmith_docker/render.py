@@ -228,10 +228,7 @@ def _packages(page: _Page, request: BuildRequest, chosen: Installer) -> None:
     count = len(spec.packages) + (1 if spec.requirements else 0)
     by = f" by pip: {chosen.reason}" if chosen.reason else ""
     name = f"packages: {count} requirement{'s' if count != 1 else ''}{by}"
-    told = spec.to_dict()  # credentials cut out: a change of these is no change of the packages
-    indexes = [*filter(None, [told.get("pip_index")]), *told.get("pip_extra_index_url", ())]
-    salt = "".join(f"# index {url}\n" for url in indexes)
-    page.run("packages", name, salt + chosen.script, *mounts)
+    page.run("packages", name, chosen.script, *mounts)
 
 
 def secret_targets(request: BuildRequest) -> dict[str, str]:

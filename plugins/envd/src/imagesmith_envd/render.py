@@ -19,7 +19,7 @@ from imagesmith import (
     RegistryRepository,
     base_environment,
     conda_check,
-    index_options,
+    install_arguments,
     install_environment,
     scripts,
     stated_python,
@@ -159,7 +159,7 @@ def _packages(request: BuildRequest, contributed: Contribution) -> tuple[Step, .
     mounted = bool(request.secrets) or bool(staged.binaries) or size > _INLINE_LIMIT
     python = f"{contributed.path[0]}/python" if contributed.path else "python"
     pip = [python, "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
-    pip += ["--root-user-action=ignore", *index_options(spec), *spec.pip_extra_args, "-r", "imagesmith.txt"]
+    pip += ["--root-user-action=ignore", *install_arguments(spec), "-r", "imagesmith.txt"]
     install = shlex.join(pip)
     script = _preamble(request, contributed)
     script += f"""if ! {python} -m pip --version >/dev/null 2>&1; then
@@ -168,8 +168,7 @@ def _packages(request: BuildRequest, contributed: Contribution) -> tuple[Step, .
 fi
 """
     if mounted:
-        if "pip.conf" in request.secrets:
-            script += f"export PIP_CONFIG_FILE={MOUNT}/secret/pip.conf\n"
+        script += scripts.pip_settings(request, f"{MOUNT}/secret/pip.conf")
         script += _with_secret_files(request)
         script += f"cd {MOUNT}/requirements\n{install}"
     else:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesmith import BuildFailed, BuildRequest, Environment, install_environment
+from imagesmith import BuildFailed, BuildRequest, Environment, install_environment, redactions
 from imagesmith_oci.lock import Lock, LockCache, Package
 from imagesmith_oci.machine import Machine, logins, read_machine
 from imagesmith_oci.resolve import Question, indexes, question, resolve
@@ -187,13 +187,9 @@ class Packages:
 
     @property
     def redact(self) -> tuple[str, ...]:
-        """Every secret that a process could print."""
-        found = {password for _, password in self._logins().values() if password}
-        for name, secret in self.request.secrets.items():
-            text = secret.reveal().decode(errors="replace").strip()
-            if name.startswith("pip_secret_mounts") and text:
-                found |= {text, *(line.strip() for line in text.splitlines() if line.strip())}
-        return tuple(sorted(found))
+        """What a process must not be seen to print; the logins of this machine belong to it."""
+        machine = {password for _, password in self._logins().values() if password}
+        return (*redactions(self.request), *sorted(machine))
 
     def _logins(self) -> dict[str, tuple[str, str]]:
         spec, env = self.request.spec, self.environment.env

@@ -29,6 +29,7 @@ from imagesmith import (
     StepDone,
     StepLog,
     StepStarted,
+    redactions,
 )
 from imagesmith.stores import LayerFile, LayerFiles, StoredImage
 from imagesmith_oci.base import Base, BaseLayer, Origins
@@ -317,12 +318,16 @@ class Run:
             userns.Lower(layer.diff_id, functools.partial(_opened, layer), keep=layer is not passing)
             for layer in made
         ]
-        # no folder may lie below itself, and the uppermost of equal layers says all that the others say
-        lowers = list({lower.diff_id: lower for lower in reversed(lowers)}.values())[::-1]
         into = scratch / f"{name}.tar"
         into.unlink(missing_ok=True)
         found = userns.run_steps(
-            self._environment, self._request.platform, lowers, steps, self._report, into=into
+            self._environment,
+            self._request.platform,
+            lowers,
+            steps,
+            self._report,
+            into=into,
+            redact=redactions(self._request),
         )
         layer = self._layers.pack(key, into if found.entries else None)
         into.unlink(missing_ok=True)

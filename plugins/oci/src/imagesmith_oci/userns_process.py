@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesmith import BuilderNotReady, StepDone, StepLog, StepStarted
+from imagesmith.runner import Redactor
 from imagesmith_oci.userns_why import Failure
 
 if TYPE_CHECKING:
@@ -127,14 +128,13 @@ class Space:
         file = folder / "job.json"
         file.touch(mode=0o600)
         file.write_text(json.dumps(job), encoding="utf-8", errors="surrogateescape")
-        listener = _Listener(token, steps, report)
+        listener = _Listener(token, steps, report, Redactor(redact))
         env = self.environment.env
         done = self.environment.runner.run(
             [sys.executable, "-I", "-S", "-c", _BOOT, str(_PACKAGE), str(file)],
             env={key: value for key, value in env.items() if not key.startswith("LD_")},
             cwd=folder,
-            on_line=listener,
-            redact=redact,
+            on_line=listener,  # which cuts what steps print, and never what the process says itself
         )
         listener.end()
         if listener.answer is None and listener.failure is None:
@@ -164,6 +164,7 @@ class _Listener:
     token: str
     steps: Sequence[Step]
     report: Reporter | None
+    redactor: Redactor
     answer: Mapping[str, Any] | None = None
     failure: Failure | None = None
     failed: dict[str, Any] = field(default_factory=dict)
@@ -204,6 +205,7 @@ class _Listener:
         self._blank = 0
 
     def _printed(self, line: str) -> None:
+        line = self.redactor.redact(line)
         if self._step is None:
             self.noise.append(line)
             return

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from imagesmith.events import Event
 
 F = Feature
+_TOLD = "value-not-to-be-seen"
 
 
 def _failing(subject: Subject) -> Attempt:
@@ -35,10 +36,15 @@ def _failing(subject: Subject) -> Attempt:
     def make() -> Attempt:
         spec = workshop.spec(
             "failing",
-            commands=["echo fine", "echo first line; echo 'the reason' >&2; exit 7", "echo never"],
-            env={"CONFORMANCE": "value-not-to-be-seen"},
+            commands=[
+                'echo "told: ${CONFORMANCE-}"',
+                'echo first line; echo "the reason ${CONFORMANCE_TOO-}" >&2; exit 7',
+                "echo never",
+            ],
+            env={"CONFORMANCE": _TOLD},
+            build_env={"CONFORMANCE_TOO": f"{_TOLD} either"},
         )
-        return workshop.failed(spec)
+        return workshop.failed(subject.supported(spec))
 
     made: Attempt = workshop.once("failing", make)
     return made
@@ -56,8 +62,19 @@ def command(subject: Subject) -> None:
     assert error.log is not None and Path(error.log).is_file(), "there is no log"  # noqa: PT018
     text = Path(error.log).read_text(encoding="utf-8", errors="replace")
     assert "the reason" in text, "the log lacks what the command printed"
-    for where, told in (("error", str(error)), ("log", text)):
-        assert "value-not-to-be-seen" not in told, f"a value of env stands in the {where}"
+
+
+@check("fault.values", Tier.LIVE, F.COMMANDS)
+def values(subject: Subject) -> None:
+    """A value of env or build_env is in no event, log or error, even where a command prints it."""
+    attempt = _failing(subject)
+    error = attempt.error
+    assert isinstance(error, BuildFailed), f"it is a {type(error).__name__}: {error}"
+    assert any("told:" in repr(event) for event in attempt.events), "no event tells what commands print"
+    log = Path(error.log).read_text(encoding="utf-8", errors="replace") if error.log else ""
+    places = {"an event": repr(attempt.events), "the log": log, "the error": f"{error} {error.tail}"}
+    found = [place for place, text in places.items() if _TOLD in text]
+    assert not found, f"a value that a command printed stands in {', '.join(found)}"
 
 
 @check("fault.nothing-left", Tier.LIVE, F.COMMANDS, F.LOCAL_ENGINE)

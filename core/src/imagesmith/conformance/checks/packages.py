@@ -81,6 +81,7 @@ def private_index(subject: Subject) -> None:
     """Packages come from the index that is named, with its login and the installer's own arguments."""
     found = private(subject).inside["packages"]
     assert found.get("conformance-private") == "1.0", "the package of the private index is not installed"
+    assert found.get("conformance-named") == "1.0", "that of the one in pip_extra_args is not installed"
 
 
 @check("index.extra", Tier.LIVE, *INDEXED)
