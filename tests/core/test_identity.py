@@ -139,11 +139,11 @@ SHORT = st.text(alphabet="ab ,:=\"'[]{}\\$é✓", min_size=1, max_size=4).filter
 WORD = st.text(alphabet="ab=,[]{}:", min_size=1, max_size=3)
 KEY = st.text(alphabet="AB:'\"", min_size=1, max_size=2)
 FIELDS = {
-    "packages": st.lists(WORD, max_size=3),
+    "packages": st.lists(WORD | st.sampled_from(["/x/a", "/y/a", "/y/a[b]", "a @ file:///x/a"]), max_size=3),
     "conda_packages": st.lists(WORD, max_size=3),
     "conda_channels": st.lists(WORD, max_size=3),
     "pip_extra_index_url": st.lists(WORD, max_size=3),
-    "pip_extra_args": st.lists(WORD, max_size=3),
+    "pip_extra_args": st.lists(WORD | st.sampled_from(["-c", "/x/a", "/y/a", "-c=/x/a"]), max_size=3),
     "pip_index": st.none() | WORD,
     "apt_packages": st.lists(st.sampled_from(["aa", "ab", "aab", "ba"]), max_size=3),
     "commands": st.lists(SHORT, max_size=3),
@@ -185,7 +185,9 @@ def meaning(fields: dict[str, Any]) -> dict[str, Any]:
         if value is None or (name != "entrypoint" and not value):
             continue
         if name in UNORDERED:
-            told[name] = frozenset(value)
+            told[name] = frozenset(each.replace("/x/", "/").replace("/y/", "/") for each in value)
+        elif name == "pip_extra_args":
+            told[name] = tuple(each.replace("/x/", "/").replace("/y/", "/") for each in value)
         elif name == "platform":
             told[name] = frozenset([value] if isinstance(value, str) else value)
         elif name == "copy":
@@ -240,6 +242,12 @@ def neighbours(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
 @example(({"entrypoint": ["a", "b"]}, {"entrypoint": ["b", "a"]}))
 @example(({"copy": ["./a", "b"]}, {"copy": ["b", "a/", "a"]}))
 @example(({"copy": ["/x/a"]}, {"copy": ["/y/a"]}))
+@example(({"packages": ["/x/a.whl"]}, {"packages": ["/y/a.whl"]}))
+@example(({"packages": ["a @ file:///x/a.whl"]}, {"packages": ["a @ file:///y/a.whl"]}))
+@example(({"packages": ["/x/a[b] ; os_name=='/x/'"]}, {"packages": ["/y/a[b] ; os_name=='/x/'"]}))
+@example(({"packages": ["/x/a"]}, {"packages": ["a"]}))
+@example(({"pip_extra_args": ["-c", "/x/c.txt"]}, {"pip_extra_args": ["-c", "/y/c.txt"]}))
+@example(({"pip_extra_args": ["--find-links=/x/w"]}, {"pip_extra_args": ["--find-links=/y/w"]}))
 @example(({"copy": ["/x/a"]}, {"copy": ["a"]}))
 @example(({"packages": ["a", "b", "a"]}, {"packages": ["b", "a"]}))
 @example(({"base_image": "a"}, {"base_image": ImageSpec("a")}))

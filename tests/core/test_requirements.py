@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagesmith import ImageSpec, sources
+from imagesmith import ImageSpec, install_arguments, sources
 from imagesmith.errors import SourceError
+from imagesmith.identity import describe
+from imagesmith.testing import request_for
 from tests.core.wheels import write_wheel
 
 
@@ -372,6 +374,52 @@ def test_credentials_are_not_in_messages(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as raised:
         texts(tmp_path, requirements="r.txt")
     assert "hunter2" not in str(raised.value)
+
+
+def test_files_that_arguments_name_are_staged(tmp_path: Path) -> None:
+    put(tmp_path, "constraints.txt", "six<2\n")
+    (tmp_path / "wheels").mkdir()
+    put(tmp_path, "wheels/six-1.0-py3-none-any.whl", "x")
+    told = ["-c", "constraints.txt", f"--find-links={tmp_path}/wheels", "-f", "/in/the/image", "--pre"]
+    asked = spec(tmp_path, packages=["six"], pip_extra_args=told)
+    found = sources.listed(asked)
+    assert found.texts["requirements/imagesmith.txt"] == (
+        "six\n-c 00-constraints.txt\n--find-links ./01-wheels\n"
+    )
+    assert found.texts["requirements/00-constraints.txt"] == "six<2\n"
+    assert found.binaries == ("requirements/01-wheels/six-1.0-py3-none-any.whl",)
+    assert install_arguments(request_for(asked)) == ("--find-links", "/in/the/image", "--pre")
+    before = sources.digests(asked)
+    put(tmp_path, "constraints.txt", "six<3\n")
+    assert sources.digests(asked) != before
+    (tmp_path / "constraints.txt").unlink()
+    with pytest.raises(SourceError, match=r"pip_extra_args: .*constraints\.txt"):
+        sources.digests(asked)
+
+
+def test_an_absolute_path_is_one_project_wherever_it_lies(tmp_path: Path) -> None:
+    def told(folder: str) -> tuple[str, dict[str, str]]:
+        put(tmp_path, f"{folder}/c.txt", "six<2\n")
+        write_wheel(tmp_path / folder, "local-one", files={"local_one.py": ""})
+        wheel = next((tmp_path / folder).glob("*.whl"))
+        asked = ImageSpec(packages=[str(wheel)], pip_extra_args=["-c", f"{tmp_path}/{folder}/c.txt"])
+        assert str(tmp_path) not in repr(describe(asked))
+        return asked.id, dict(sources.digests(asked))
+
+    assert told("here") == told("there")
+
+
+def test_paths_of_the_image_tell_contents_apart() -> None:
+    """The id knows them by their last component, and nothing is staged."""
+    one, other = (ImageSpec(packages=["six"], pip_extra_args=[f"--cert=/in/{name}/ca.pem"]) for name in "ab")
+    assert one.id == other.id
+    assert sources.digests(one) != sources.digests(other)
+
+
+def test_a_constraint_of_another_machine_stays_an_argument(tmp_path: Path) -> None:
+    asked = spec(tmp_path, packages=["six"], pip_extra_args=["--constraint=https://h/constraints.txt"])
+    assert install_arguments(request_for(asked)) == ("--constraint", "https://h/constraints.txt")
+    assert sources.listed(asked).texts["requirements/imagesmith.txt"] == "six\n"
 
 
 @pytest.mark.parametrize(

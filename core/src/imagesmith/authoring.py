@@ -14,6 +14,7 @@ from imagesmith.pip_arguments import overruled, pip_conf
 
 if TYPE_CHECKING:
     from imagesmith.builder import BaseImage, BuildRequest, Contribution
+    from imagesmith.sources import Staged
     from imagesmith.spec import ImageSpec
 
 __all__ = ["command_environment", "final_user", "install_environment", "redactions"]
@@ -36,14 +37,15 @@ def install_environment(request: BuildRequest, contribution: Contribution) -> di
     path = {"PATH": ":".join((*contribution.path, base.get("PATH") or DEFAULT_PATH))}
     told = {**path, **_declared(request.spec, {**base, **path})}
     known = {**base, **told}
-    return {**told, **{name: "" for name in overruled(request.spec) if known.get(name)}}
+    return {**told, **{name: "" for name in overruled(request) if known.get(name)}}
 
 
-def secrets_over(base: BaseImage, spec: ImageSpec, secrets: Mapping[str, Secret]) -> Mapping[str, Secret]:
-    """The same, and in ``pip.conf`` what the variables of the base and of ``build_env`` add to it."""
+def secrets_over(base: BaseImage, spec: ImageSpec, staged: Staged) -> Mapping[str, Secret]:
+    """Those of what is staged; in ``pip.conf`` also what variables of the base and ``build_env`` say."""
     known = base_environment(base.config)
-    conf = pip_conf(spec, {**known, **_declared(spec, known)})
-    return secrets if conf is None else FrozenMap({**secrets, "pip.conf": Secret(conf.encode())})
+    conf = pip_conf(spec, staged.arguments, {**known, **_declared(spec, known)})
+    more = {} if conf is None else {"pip.conf": Secret(conf.encode())}
+    return FrozenMap({**staged.secrets, **more})
 
 
 def pip_conf_shown(request: BuildRequest) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 
 from imagesmith._checks import is_absolute
 from imagesmith._fields import Role
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Final
 
-__all__ = ["SCHEMA", "canonical_json", "content_tag", "describe", "spec_id", "tag_of"]
+__all__ = ["SCHEMA", "canonical_json", "content_tag", "describe", "portable_argument", "spec_id", "tag_of"]
 
 SCHEMA: Final = 1
 """Version of the encoding; another one gives every spec another id."""
 
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _ABSOLUTE: Final = {"absolute": True}
+_FILE_URL: Final = r"\bfile:(?://(?:localhost)?)?(/[^\s;#\[]*)"
 
 
 def spec_id(spec: ImageSpec) -> str:
@@ -120,6 +122,28 @@ def _portable_paths(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(_portable_path(path) for path in paths)
 
 
+def _portable_requirements(items: Iterable[str]) -> tuple[str, ...]:
+    return tuple(_portable_requirement(item) for item in items)
+
+
+def _portable_requirement(text: str) -> str:
+    """A wheel or a project by its last component: the content enters the tag, the folder is a machine's."""
+    if is_absolute(text):
+        path, rest = re.fullmatch(r"([^\[;]*)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+        return _portable_path(path.rstrip()) + rest
+    return re.sub(_FILE_URL, lambda found: f"file://{_portable_path(found[1])}", text)
+
+
+def portable_argument(word: str) -> str:
+    """A word of a command line, without the folders of the path that it names."""
+    name, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return f"{name}{equals}{_portable_requirement(value)}"
+
+
+def _portable_arguments(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(portable_argument(word) for word in words)
+
+
 def _platforms(platform: str | Iterable[str]) -> tuple[str, ...]:
     return (platform,) if isinstance(platform, str) else tuple(platform)
 
@@ -130,6 +154,8 @@ def _as_is(value: Any) -> Any:
 
 _CANONICAL: Final[Mapping[str, Callable[[Any], Any]]] = {
     "copy": _portable_paths,
+    "packages": _portable_requirements,
+    "pip_extra_args": _portable_arguments,
     "platform": _platforms,
     "requirements": _portable_path,
     "source_root": _source_root,

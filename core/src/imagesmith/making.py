@@ -266,7 +266,7 @@ class Job:
             base=base,
             destination=self.place.destination(build),
             staged=staged,
-            secrets=secrets_over(base, self.spec, staged.secrets),
+            secrets=secrets_over(base, self.spec, staged),
             options=self.settings.options.get(self.builder.name, FrozenMap()),
             conda=conda,
         )

@@ -170,10 +170,9 @@ def _conda(tree: CondaTree) -> str:
 
 def _packages(request: BuildRequest, contributed: Contribution) -> str:
     """In a copy of the folder: the build of a local project writes beside its sources."""
-    spec = request.spec
     python = f"{contributed.path[0]}/python" if contributed.path else '"$(command -v python)"'
     pip = ["-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
-    pip += ["--root-user-action=ignore", *install_arguments(spec), "-r", "imagesmith.txt"]
+    pip += ["--root-user-action=ignore", *install_arguments(request), "-r", "imagesmith.txt"]
     lines = [f"# {name} {_digest(text)}" for name, text in sorted(request.staged.texts.items())]
     lines += _named(request, "requirements/")
     lines += [

@@ -17,11 +17,13 @@ from imagesmith import _requirement_lines as grammar
 from imagesmith._frozen import FrozenMap
 from imagesmith._urls import strip_credentials
 from imagesmith.errors import SourceError
+from imagesmith.identity import portable_argument
 from imagesmith.locks import is_lock, read_lock
+from imagesmith.pip_arguments import Named, named_files, without_staged
 from imagesmith.walker import Forest, folder_of, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from imagesmith.spec import ImageSpec
 
@@ -47,6 +49,8 @@ class Closure:
     notes: tuple[str, ...]
     bases: Mapping[str, str] = field(default_factory=FrozenMap)
     """name -> what the digest of that text is made of, where it is not the text itself (lock files)"""
+    arguments: frozenset[Named] = frozenset()
+    """what ``pip_extra_args`` name, and the texts instead"""
 
 
 def close(spec: ImageSpec, root: str, forest: Forest) -> Closure | None:
@@ -71,8 +75,25 @@ def close(spec: ImageSpec, root: str, forest: Forest) -> Closure | None:
         top += [walk.line(line, where, (root,), ()) for line in found]
         if walk.hashed is not None and "--hash" not in {name for line in found for name, _ in line.options}:
             raise _without_hash(where, package, walk.hashed)
-    walk.texts[ENTRY_FILE] = "".join(f"{line}\n" for line in top)
-    return Closure(walk.texts, frozenset(walk.names), tuple(walk.notes), walk.bases)
+    arguments = [each for each in named_files(spec) if _is_of_this_machine(each[1])]
+    for option, path in arguments:
+        line = grammar.Line(0, "", (("-c" if option == "--constraint" else option, path),))
+        top.append(walk.line(line, "pip_extra_args", (root,), ()))
+    walk.texts[ENTRY_FILE] = entry = "".join(f"{line}\n" for line in top)
+    if in_image := _paths_of_the_image(spec, arguments):
+        walk.bases[ENTRY_FILE] = entry + in_image
+    return Closure(walk.texts, frozenset(walk.names), tuple(walk.notes), walk.bases, frozenset(arguments))
+
+
+def _paths_of_the_image(spec: ImageSpec, staged: Collection[Named]) -> str:
+    """The arguments of which the id says too little: the folders of their paths, which nobody hashes."""
+    told = map(strip_credentials, without_staged(spec, staged))
+    return "".join(f"# {word}\n" for word in told if portable_argument(word) != word)
+
+
+def _is_of_this_machine(path: str) -> bool:
+    """Whether it is no path of the image: those are absolute, and absent here."""
+    return not os.path.isabs(path) or os.path.exists(path)  # noqa: PTH110, PTH117
 
 
 class _Walk:

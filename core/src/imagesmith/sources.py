@@ -17,7 +17,7 @@ from imagesmith._frozen import FrozenMap
 from imagesmith._urls import strip_credentials
 from imagesmith.builder import Secret
 from imagesmith.errors import SourceError
-from imagesmith.pip_arguments import pip_conf
+from imagesmith.pip_arguments import Named, pip_conf
 from imagesmith.requirements import Closure, close
 from imagesmith.runtime_files import stage_runtime, wants_runtime
 from imagesmith.walker import Entry, Forest, Refusals, folder_of, shown
@@ -75,6 +75,8 @@ class Staged:
     secrets: Mapping[str, Secret] = field(default_factory=FrozenMap)
     """what must be seen nowhere and stands not in ``folder``: the real text of requirements files with
     credentials (by the same name), ``pip.conf``, and ``pip_secret_mounts[i]``"""
+    arguments: frozenset[Named] = frozenset()
+    """options of ``pip_extra_args`` whose files are staged; ``imagesmith.txt`` names them instead"""
     notes: tuple[str, ...] = ()
     """what a person should know, such as an editable install that will not be one"""
     origins: Mapping[str, str] = field(default_factory=FrozenMap)
@@ -337,7 +339,8 @@ def _staged(
     real = {f"{_REQUIREMENTS}/{name}": text for name, text in closure.texts.items()} if closure else {}
     texts = {name: strip_credentials(text) for name, text in real.items()}
     secrets = {name: Secret(text.encode()) for name, text in real.items() if text != texts[name]}
-    if (conf := pip_conf(spec)) is not None:
+    arguments = closure.arguments if closure else frozenset[Named]()
+    if (conf := pip_conf(spec, arguments)) is not None:
         secrets["pip.conf"] = Secret(conf.encode())
     files = _landed(listing.entries)
     return Staged(
@@ -354,6 +357,7 @@ def _staged(
             if kind != "dir" and target.startswith(f"{_REQUIREMENTS}/")
         ),
         secrets=FrozenMap({**secrets, **values}),
+        arguments=arguments,
         notes=closure.notes if closure else (),
     )
 

@@ -243,7 +243,7 @@ class FakeBuilder:
         if request.conda is not None:
             done.append(["conda", list(request.conda.specs), list(request.conda.channels)])
         if staged.has_requirements:
-            options = list(install_arguments(spec))
+            options = list(install_arguments(request))
             mounts = [target for _, target in spec.pip_secret_mounts]
             env = install_environment(request, _contribution(request))
             done.append(["install", dict(staged.texts), list(staged.binaries), options, mounts, env])
@@ -312,7 +312,7 @@ def request_for(spec: ImageSpec, **changes: object) -> BuildRequest:
         staged=staged,
     )
     changed: BuildRequest = replace(request, **changes)  # type: ignore[arg-type]
-    secrets = changes.get("secrets") or secrets_over(changed.base, spec, changed.staged.secrets)
+    secrets = changes.get("secrets") or secrets_over(changed.base, spec, changed.staged)
     return replace(changed, secrets=secrets)  # type: ignore[arg-type]
 
 

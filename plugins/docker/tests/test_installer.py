@@ -39,7 +39,7 @@ def test_arguments_uv_knows(given: list[str], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["--user", "--prefer-binary", "--config-settings=x=y", "-c x.txt", "--no-binary"]
+    "given", ["--user", "--prefer-binary", "--config-settings=x=y", "-c https://h/x.txt", "--no-binary"]
 )
 def test_arguments_that_are_pips_own(given: str) -> None:
     found = script(*given.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def asked(tmp_path: Path, *packages: str) -> Question:
     spec = ImageSpec(
         packages=list(packages), pip_extra_args=["--no-index", "--find-links", str(tmp_path)]
     ).replace(root=tmp_path)
-    staged = sources.stage(spec, tmp_path / "staged")
+    staged = sources.stage(spec, Path(tempfile.mkdtemp(dir=tmp_path)) / "staged")
     base = BaseImage("x", "sha256:0", {})
     request = BuildRequest(spec, "linux/amd64", base, LayoutFolder(tmp_path), staged)
     return question(request, Options(), Machine(), "3.11.2", Libc("glibc", 2, 36))

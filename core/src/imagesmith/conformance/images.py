@@ -59,6 +59,11 @@ FILES = {
 """Plain files of the rich image's source tree; ``image.py`` and ``bin/tool``, an executable, come to them."""
 IGNORED = ("ignored.log", "folder/ignored.log", "__pycache__/x.pyc", ".imagesmithignore", "wheels/x.txt")
 PASSWORD = samples.SECRET
+_ARGUMENTS = (
+    "pip_extra_args=['--no-index', '-c', f'{here}/wheels/constraints.txt', "
+    "f'--find-links={here}/wheels/found'], "
+)
+"""by absolute paths, which are others in the image"""
 
 
 PACKAGED = (Feature.PACKAGES, Feature.REQUIREMENTS, Feature.PIP_EXTRA_ARGS)
@@ -86,6 +91,10 @@ def _rich(subject: Subject, workshop: Workshop) -> ImageSpec:
     wheels = {name: samples.wheel(name) for name in ("conformance-local", "conformance-deep")}
     for name, data in wheels.items():
         (folder / "wheels" / samples.wheel_name(name)).write_bytes(data)
+    (folder / "wheels/found").mkdir()
+    (folder / "wheels/found" / samples.wheel_name("conformance-found")).write_bytes(
+        samples.wheel("conformance-found")
+    )
     telling = samples.sdist("conformance-probe", nonce=workshop.mark, paths=("/workspace/app.py", "app.py"))
     (folder / "wheels" / "conformance_probe-1.0.tar.gz").write_bytes(telling)
     _write(
@@ -109,8 +118,8 @@ def _rich(subject: Subject, workshop: Workshop) -> ImageSpec:
             "conformance-local>=1",
             "conformance-absent==9; python_version < '3'",
             'conformance-deep ; os_name=="posix"',
+            "conformance-found",
         ],
-        "pip_extra_args": ["--no-index"],
         "build_env": BUILD_ENV,
         "commands": list(COMMANDS),
         "labels": {"conformance.who": 'it\'s "me" $x'},
@@ -125,7 +134,7 @@ def _rich(subject: Subject, workshop: Workshop) -> ImageSpec:
         if not subject.has(feature) or (feature in PACKAGED and not packaged):
             del fields[name]
     files = "source_root=here, " if subject.has(Feature.SOURCE_ROOT) else ""
-    files += "requirements=here / 'requirements.txt', " if packaged else ""
+    files += f"requirements=here / 'requirements.txt', {_ARGUMENTS}" if packaged else ""
     source = (
         "from pathlib import Path\nfrom imagesmith import ImageSpec\nhere = Path(__file__).parent\n"
         f"image = ImageSpec({files}**{fields!r})\n"

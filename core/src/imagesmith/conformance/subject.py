@@ -157,7 +157,7 @@ class Subject:
             base=base,
             destination=self.destination(),
             staged=files,
-            secrets=secrets_over(base, spec, files.secrets),
+            secrets=secrets_over(base, spec, files),
             conda=conda_environments.shown(spec, self.builder, base, Settings()),
         )
 

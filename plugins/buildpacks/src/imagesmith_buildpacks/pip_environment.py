@@ -49,7 +49,7 @@ _TURN_OFF = frozenset(
 
 def pip_environment(request: BuildRequest) -> dict[str, str]:
     """Variables for the spec's indexes and ``pip_extra_args``."""
-    found, _ = pip_arguments(install_arguments(request.spec))
+    found, _ = pip_arguments(install_arguments(request))
     told = {f"PIP_{name[2:].replace('-', '_').upper()}": value for name, value in found.items()}
     if "pip.conf" in request.secrets:
         told["PIP_CONFIG_FILE"] = PIP_CONF

@@ -71,7 +71,7 @@ def _facts(request: BuildRequest, options: Options) -> dict[str, object]:
         else None,
         "conda specs": list(request.conda.specs) if request.conda else None,
         "conda channels": list(request.conda.channels) if request.conda else None,
-        "pip arguments": list(install_arguments(request.spec)),
+        "pip arguments": list(install_arguments(request)),
         "buildpacks": list(options.buildpacks),
         "work directory": request.spec.workdir_or_default,
         "user": request.spec.user,

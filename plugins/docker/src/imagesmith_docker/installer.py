@@ -95,7 +95,7 @@ def contribution(request: BuildRequest) -> Contribution:
 def installer(request: BuildRequest) -> Installer:
     """The script that installs ``imagesmith.txt`` in the folder of requirements."""
     texts = request.staged.texts
-    arguments = _translated(install_arguments(request.spec))
+    arguments = _translated(install_arguments(request))
     reason = _reason(request, arguments)
     own = contribution(request).path
     python = f"{own[0]}/python" if own else '"$(command -v python)"'
@@ -149,7 +149,7 @@ def _uv(request: BuildRequest, options: Iterable[str]) -> list[str]:
 
 def _pip(request: BuildRequest) -> list[str]:
     argv = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--root-user-action=ignore"]
-    argv += [*install_arguments(request.spec), "-r", "imagesmith.txt"]
+    argv += [*install_arguments(request), "-r", "imagesmith.txt"]
     return [
         'if ! "$python" -m pip --version >/dev/null 2>&1; then',
         f"  echo {shlex.quote(_NO_PIP)} >&2",

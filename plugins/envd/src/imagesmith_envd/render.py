@@ -159,7 +159,7 @@ def _packages(request: BuildRequest, contributed: Contribution) -> tuple[Step, .
     mounted = bool(request.secrets) or bool(staged.binaries) or size > _INLINE_LIMIT
     python = f"{contributed.path[0]}/python" if contributed.path else "python"
     pip = [python, "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
-    pip += ["--root-user-action=ignore", *install_arguments(spec), "-r", "imagesmith.txt"]
+    pip += ["--root-user-action=ignore", *install_arguments(request), "-r", "imagesmith.txt"]
     install = shlex.join(pip)
     script = _preamble(request, contributed)
     script += f"""if ! {python} -m pip --version >/dev/null 2>&1; then

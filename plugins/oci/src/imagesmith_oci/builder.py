@@ -18,6 +18,7 @@ from imagesmith import (
     Reporter,
     Support,
 )
+from imagesmith.pip_arguments import other_arguments
 from imagesmith_oci import __version__
 from imagesmith_oci.arguments import Arguments, UnknownArgumentError, translate
 from imagesmith_oci.options import Options, parse
@@ -67,7 +68,7 @@ class OciBuilder:
         spec = request.spec
         _, reasons = parse(spec.builder_options, request.options)
         try:
-            translate(spec.pip_extra_args)
+            translate(other_arguments(request))
         except UnknownArgumentError as error:
             reasons["pip_extra_args"] = str(error)
         if request.staged.has_requirements and machine(request.platform) is None:
@@ -151,7 +152,7 @@ def _commands(request: BuildRequest, options: Options) -> tuple[Command, ...]:
     from imagesmith_oci.resolve import argv  # noqa: PLC0415
 
     try:
-        arguments = translate(request.spec.pip_extra_args)
+        arguments = translate(other_arguments(request))
     except UnknownArgumentError:
         arguments = Arguments()
     name = f"{machine(request.platform)}-…"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import BuildFailed, BuildRequest, Environment, install_environment, redactions
+from imagesmith.pip_arguments import other_arguments
 from imagesmith_oci.lock import Lock, LockCache, Package
 from imagesmith_oci.machine import Machine, logins, read_machine
 from imagesmith_oci.resolve import Question, indexes, question, resolve
@@ -221,7 +222,7 @@ class Packages:
             from imagesmith_oci.arguments import translate  # noqa: PLC0415
             from imagesmith_oci.fetch import Fetcher  # noqa: PLC0415 - a known list needs none
 
-            told = translate(self.request.spec.pip_extra_args)
+            told = translate(other_arguments(self.request))
             self._fetcher = Fetcher(
                 self._wheel_folder,
                 self.environment.env,

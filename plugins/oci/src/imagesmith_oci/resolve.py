@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import BuilderNotReady, BuildFailed, BuildRequest
+from imagesmith.pip_arguments import other_arguments
 from imagesmith_oci.arguments import Arguments, translate
 from imagesmith_oci.installed import FOLDER, write_stubs
 from imagesmith_oci.lock import Lock, Package, UnusableError, read_pylock
@@ -75,7 +76,14 @@ class Question:
 
 def question(request: BuildRequest, options: Options, machine: Machine, python: str, libc: Libc) -> Question:
     """Of a request whose arguments are known to be good."""
-    return Question(request, options, translate(request.spec.pip_extra_args), machine, python, libc)
+    return Question(
+        request,
+        options,
+        translate(other_arguments(request)),
+        machine,
+        python,
+        libc,
+    )
 
 
 def indexes(asked: Question) -> tuple[str | None, tuple[str, ...]]:

@@ -28,6 +28,7 @@ def installed(subject: Subject) -> None:
     """The packages are installed; one whose marker is false is not."""
     found = rich(subject).inside["packages"]
     assert found.get("conformance-local") == "1.0", f"conformance-local is {found.get('conformance-local')}"
+    assert "conformance-found" in found, "a package of a folder that pip_extra_args name is not installed"
     assert "conformance-absent" not in found, "a package whose marker is false is installed"
 
 
