@@ -42,6 +42,7 @@ MOUNT = "/run/imagesmith"
 RUNTIME = "/opt/imagesmith"
 """Where the core looks for its own modules in the image."""
 _REQUIREMENTS = "/tmp/imagesmith-requirements"  # noqa: S108 - in the image that is built
+_CLEAN_UP = f"cd /\nrm -rf {_REQUIREMENTS}\n"
 _NO_PIP = "imagesmith: the base image has no pip: add apt_packages python3-venv, or choose another base"
 
 
@@ -182,7 +183,7 @@ def _packages(request: BuildRequest, contributed: Contribution) -> str:
         "  exit 1",
         "fi",
         f"mkdir -p {_REQUIREMENTS}",
-        *_secret_files(request),
+        scripts.secret_files(request, "ln -s", f"{MOUNT}/secrets/pip_secret_mounts[{{}}]", _CLEAN_UP),
         f"if [ -d {MOUNT}/staged/requirements ]; then",
         f"  cp -R {MOUNT}/staged/requirements/. {_REQUIREMENTS}/",
         "fi",
@@ -195,30 +196,6 @@ def _packages(request: BuildRequest, contributed: Contribution) -> str:
             lines.append(f"ln -sf {shlex.quote(f'{MOUNT}/secrets/{name}')} {file}")
     settings = scripts.pip_settings(request, f"{MOUNT}/secrets/pip.conf")
     return "\n".join([*lines, f'{settings}"$python" {shlex.join(pip)}', ""])
-
-
-def _secret_files(request: BuildRequest) -> list[str]:
-    """A link to each secret at its place for the time of the step; what stood there comes back.
-
-    Links: so the secret itself is never in a file of the image, not even for that time.
-    """
-    put, back = [], [f"  rm -rf {_REQUIREMENTS}"]
-    for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
-        path, saved = shlex.quote(target), f"{_REQUIREMENTS}-saved-{number}"
-        folder = shlex.quote(target.rpartition("/")[0] or "/")
-        put += [
-            f"d={folder}; made_{number}=",
-            f'while [ ! -d "$d" ]; do made_{number}="$made_{number}$d\n"; d=$(dirname "$d"); done',
-            f"mkdir -p {folder}",
-            f"if [ -e {path} ]; then mv {path} {saved}; fi",
-            f"ln -s {shlex.quote(f'{MOUNT}/secrets/pip_secret_mounts[{number}]')} {path}",
-        ]
-        back += [
-            f"  rm -f {path}",
-            f"  if [ -e {saved} ]; then mv {saved} {path}; fi",
-            f'  printf %s "$made_{number}" | while IFS= read -r d; do rmdir "$d" || true; done',
-        ]
-    return ["restore() {", "  cd /", *back, "}", "trap restore EXIT", *put]
 
 
 def _files(request: BuildRequest) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "for_commands",
     "for_installs",
     "pip_settings",
+    "secret_files",
     "virtual_environment",
     "work_directory",
 ]
@@ -47,6 +48,35 @@ def pip_settings(request: BuildRequest, file: str) -> str:
     """
     said = "".join(f"# {line}\n" for line in pip_conf_shown(request).splitlines())
     return f"{said}export PIP_CONFIG_FILE={shlex.quote(file)}\n" if said else ""
+
+
+def secret_files(request: BuildRequest, put: str, source: str, at_the_end: str = "") -> str:
+    """Each of ``pip_secret_mounts`` at its place until the shell ends; what stood there comes back.
+
+    Args:
+        request: names the places.
+        put: the command that does it: with ``ln -s`` no secret is ever in a file of the image.
+        source: where they are, by their number for ``{}``.
+        at_the_end: is run before they go, a whole number of lines.
+    """
+    before, after = [], []
+    for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
+        path, saved = shlex.quote(target), f"/tmp/imagesmith-saved-{number}"  # noqa: S108 - in the image
+        folder, secret = shlex.quote(target.rpartition("/")[0] or "/"), shlex.quote(source.format(number))
+        before += [
+            f"d={folder}; made_{number}=",
+            f'while [ ! -d "$d" ]; do made_{number}="$made_{number}$d\n"; d=$(dirname "$d"); done',
+            f"mkdir -p {folder}",
+            f"if [ -e {path} ]; then mv {path} {saved}; fi",
+            f"{put} {secret} {path}",
+        ]
+        after += [
+            f"  rm -f {path}",
+            f"  if [ -e {saved} ]; then mv {saved} {path}; fi",
+            f'  printf %s "$made_{number}" | while IFS= read -r d; do rmdir "$d" || true; done',
+        ]
+    lines = ["restore() {", *(f"  {line}" for line in at_the_end.splitlines()), *after, "}"]
+    return "\n".join([*lines, "trap restore EXIT", *before, ""])
 
 
 def for_commands(request: BuildRequest, contribution: Contribution) -> str:

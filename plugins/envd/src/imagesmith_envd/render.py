@@ -169,7 +169,8 @@ fi
 """
     if mounted:
         script += scripts.pip_settings(request, f"{MOUNT}/secret/pip.conf")
-        script += _with_secret_files(request)
+        if request.spec.pip_secret_mounts:
+            script += scripts.secret_files(request, "cp", f"{MOUNT}/secret/pip_secret_mounts-{{}}")
         script += f"cd {MOUNT}/requirements\n{install}"
     else:
         folder = "/tmp/imagesmith-requirements"  # noqa: S108 - in the image being built
@@ -179,32 +180,6 @@ fi
         script += f"{install}\ncd /\nrm -rf {folder}"
     count = len(spec.packages) + (1 if spec.requirements else 0)
     return (Step("packages", f"packages: {count} requirement{'s' if count != 1 else ''}", script, mounted),)
-
-
-def _with_secret_files(request: BuildRequest) -> str:
-    """Put each secret file at its place for the time of this step; what stood there comes back."""
-    lines = []
-    for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
-        path, saved = shlex.quote(target), f"/tmp/imagesmith-saved-{number}"  # noqa: S108 - in the image
-        folder = shlex.quote(target.rpartition("/")[0] or "/")
-        lines += [
-            f"d={folder}; made_{number}=",
-            f'while [ ! -d "$d" ]; do made_{number}="$made_{number}$d\\n"; d=$(dirname "$d"); done',
-            f"mkdir -p {folder}",
-            f"if [ -e {path} ]; then mv {path} {saved}; fi",
-            f"cp {MOUNT}/secret/pip_secret_mounts-{number} {path}",
-        ]
-    if lines:
-        lines.append("restore() {")
-        for number, (_, target) in enumerate(request.spec.pip_secret_mounts):
-            path, saved = shlex.quote(target), f"/tmp/imagesmith-saved-{number}"  # noqa: S108 - in the image
-            lines += [
-                f"  rm -f {path}",
-                f"  if [ -e {saved} ]; then mv {saved} {path}; fi",
-                f'  printf %b "$made_{number}" | while IFS= read -r d; do rmdir "$d" || true; done',
-            ]
-        lines += ["}", "trap restore EXIT"]
-    return "".join(line + "\n" for line in lines)
 
 
 def _files(request: BuildRequest) -> Step:
