@@ -112,6 +112,7 @@ def test_an_index_over_platforms(store: LayoutStore) -> None:
     store.publish(index, "multi")
     assert store.platforms("multi") == ("linux/amd64", "linux/arm64")
     assert store.read("multi", "linux/arm64/v8") == images[1]
+    assert store.read("multi", "linux/arm64/v9") == images[1], "an older one fits"
     assert store.read("multi", "linux/386") is None
     with pytest.raises(LayoutError, match=r"several platforms.*\n.*linux/amd64, linux/arm64"):
         store.read("multi")

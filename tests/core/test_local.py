@@ -227,6 +227,7 @@ def test_reading_stops_where_the_manifest_stood() -> None:
 def test_two_spellings_of_a_platform() -> None:
     assert same_platform("linux/arm64", "linux/arm64/v8")
     assert same_platform("linux/arm", "linux/arm/v7")
+    assert same_platform("linux/amd64/v1", "linux/amd64")
     assert not same_platform("linux/arm/v6", "linux/arm")
     assert not same_platform("linux/amd64", "linux/arm64")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -102,28 +102,25 @@ def children(index: JSON) -> Iterator[tuple[str, JSON]]:
 
 def same_platform(one: str, other: str) -> bool:
     """Whether two spellings mean one platform: every arm64 is v8, a 32-bit arm without a variant v7."""
-    return _full(one) == _full(other)
+    return _split(one) == _split(other)
 
 
-def _full(platform: str) -> tuple[str, ...]:
-    parts = tuple(part for part in platform.split("/") if part)
-    default = {"arm64": "v8", "arm": "v7"}.get(parts[1] if len(parts) > 1 else "")
-    return (*parts, default) if len(parts) == 2 and default else parts
-
-
-def closest_platform(offered: Sequence[str], wanted: str) -> str | None:
+def closest_platform(offered: Iterable[str], wanted: str) -> str | None:
     """The same platform, else the newest older variant of it, as engines choose; None: there is none."""
-    for platform in offered:
-        if same_platform(platform, wanted):
-            return platform
-    family, newest = _variant(wanted)
-    older = [one for one in offered if _variant(one)[0] == family and _variant(one)[1] < newest]
-    return max(older, key=_variant, default=None)
+    family, newest = _split(wanted)
+    fitting = [(variant, one) for one in offered for kin, variant in [_split(one)] if kin == family]
+    same = (one for variant, one in fitting if variant == newest)
+    older = [(_number(variant), one) for variant, one in fitting if _number(variant) < _number(newest)]
+    return next(same, None) or max(older, default=(0, None))[1]
 
 
-def _variant(platform: str) -> tuple[str, int]:
-    """``os/arch`` and the number of its variant: the one that is meant when none is named."""
+def _split(platform: str) -> tuple[str, str]:
+    """``os/arch`` and its variant: the one that is meant when none is named."""
     system, _, rest = platform.partition("/")
     machine, _, variant = rest.partition("/")
-    number = variant.removeprefix("v") or {"arm": "7", "arm64": "8"}.get(machine, "1")
-    return f"{system}/{machine}", int(number) if number.isdecimal() else 0
+    return f"{system}/{machine}", variant or {"arm": "v7", "arm64": "v8"}.get(machine, "v1")
+
+
+def _number(variant: str) -> int:
+    number = variant.removeprefix("v")
+    return int(number) if number.isdecimal() else 0

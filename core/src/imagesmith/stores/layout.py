@@ -20,13 +20,13 @@ from imagesmith.stores._documents import (
     MANIFEST,
     REF_NAME,
     children,
+    closest_platform,
     descriptor,
     digest_of,
     encode,
     index_over,
     is_index,
     reconfigured,
-    same_platform,
 )
 
 __all__ = ["LayoutStore"]
@@ -72,7 +72,7 @@ class LayoutStore:
         return tuple(image.platform for image in self._images(found))
 
     def read(self, ref: str, platform: str | None = None) -> StoredImage | None:
-        """The image under a tag or digest."""
+        """The image for a platform: the same one, else the closest older variant, as engines choose."""
         found = self._find(ref)
         if found is None:
             return None
@@ -85,7 +85,9 @@ class LayoutStore:
                     hint=f"name one of {', '.join(self.platforms(ref))}",
                 )
             return image
-        return next((image for image in images if same_platform(image.platform, platform)), None)
+        offered = [*images]
+        chosen = closest_platform((image.platform for image in offered), platform)
+        return next((image for image in offered if image.platform == chosen), None)
 
     def add_layer(self, image: StoredImage, layer: LayerFile, *, instead: bool = False) -> StoredImage:
         """The layer stands in the folder."""
