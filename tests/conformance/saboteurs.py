@@ -579,6 +579,8 @@ told("forgets the login of the index", "private", ALL,
      ))  # fmt: skip
 told("loses the packages of a further index", "private", "index.extra",
      request=adds("python -m pip uninstall -y -q conformance-extra"))  # fmt: skip
+told("loses the packages of an index that a variable names", "private", "index.variable",
+     request=adds("python -m pip uninstall -y -q conformance-told"))  # fmt: skip
 told("loses the packages of the private index", "private", "index.private",
      request=adds("python -m pip uninstall -y -q conformance-private"))  # fmt: skip
 told("hides a secret under a later layer", "private", "secrets.layers",

@@ -32,7 +32,10 @@ GROUPS = {
     "cuda": "base.cuda",
     "volume": "base.volume",
     "upper": "env.over-base base.spec base.kept base.commands",
-    "private": ("index.private index.extra secrets.mounted secrets.layers secrets.told secrets.other-login"),
+    "private": (
+        "index.private index.extra index.variable "
+        "secrets.mounted secrets.layers secrets.told secrets.other-login"
+    ),
     "publish": "publish.force publish.clean publish.last publish.once publish.processes",
     "processes": "publish.once publish.processes",
     "container": "publish.clean",

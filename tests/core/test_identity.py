@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from imagesmith import ImageSpec
 from imagesmith._urls import strip_credentials
 from imagesmith.container import RUNTIME_MODULES
-from imagesmith.identity import content_tag, spec_id
+from imagesmith.identity import content_tag, describe, spec_id
 from tests.core.golden.make_identity import BASE, DIGESTS, SPECS, spec_of, vector
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("identity.json").read_text(encoding="utf-8"))
@@ -261,6 +262,23 @@ def test_two_specs_share_an_id_exactly_when_they_mean_the_same(
     if (first.base_image is None) is (second.base_image is None):
         base_of_second = {"base_tag": "t" if isinstance(second.base_image, ImageSpec) else None}
         assert (tag(first, **base) == tag(second, **base_of_second)) is same
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        lambda url: ImageSpec(conda_channels=[url]),
+        lambda url: ImageSpec(pip_index=url),
+        lambda url: ImageSpec(pip_extra_index_url=[url]),
+    ],
+)
+def test_folders_of_a_machine_tell_contents_apart_and_stand_in_no_label(
+    named: Callable[[str], ImageSpec],
+) -> None:
+    one, other = named("file:///home/me/x"), named("file:///srv/x")
+    assert one.id == other.id
+    assert tag(one) != tag(other)
+    assert "/home/me" not in repr(describe(one))
 
 
 @settings(max_examples=60, deadline=None)

@@ -62,6 +62,7 @@ def content_tag(
         "platforms": sorted(spec.platforms),
         "python": asked_python,
         "workdir": spec.workdir_or_default,
+        **_addresses_of_this_machine(spec),
     }
     hashed = _hash({"schema": SCHEMA, "what": "tag", "content": content})
     return (spec.tag_format or "{spec_hash}").replace("{spec_hash}", hashed)
@@ -105,6 +106,16 @@ def _declared(spec: ImageSpec, role: Role) -> dict[str, Any]:
                 sorted(set(value)) if isinstance(value, tuple) and not told.ordered else _plain(value)
             )
     return found
+
+
+def _addresses_of_this_machine(spec: ImageSpec) -> dict[str, object]:
+    """Indexes and channels that are folders: of what stands there nobody takes a digest."""
+    found = {}
+    for name in ("conda_channels", "pip_extra_index_url", "pip_index"):
+        value = _each_text(getattr(spec, name), strip_credentials)
+        if value and _CANONICAL[name](value) != value:
+            found[name] = _plain(value)
+    return {"addresses": found} if found else {}
 
 
 def _source_root(path: str) -> object:
@@ -153,9 +164,12 @@ def _as_is(value: Any) -> Any:
 
 
 _CANONICAL: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "conda_channels": _portable_requirements,
     "copy": _portable_paths,
     "packages": _portable_requirements,
     "pip_extra_args": _portable_arguments,
+    "pip_extra_index_url": _portable_requirements,
+    "pip_index": _portable_requirement,
     "platform": _platforms,
     "requirements": _portable_path,
     "source_root": _source_root,

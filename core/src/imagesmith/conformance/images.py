@@ -277,6 +277,7 @@ def _private(subject: Subject, workshop: Workshop) -> Image:
         main = workshop.keep(index.serve(host, ["conformance-private"], f"me:{PASSWORD}"))
         more = workshop.keep(index.serve(host, ["conformance-extra"]))
         named = workshop.keep(index.serve(host, ["conformance-named"], f"me:{PASSWORD}"))
+        told = workshop.keep(index.serve(host, ["conformance-told"]))
     except OSError as error:
         raise Skipped(f"builds cannot reach this machine: {host} is not its address ({error})") from error
     folder = workshop.path("private")
@@ -294,11 +295,14 @@ def _private(subject: Subject, workshop: Workshop) -> Image:
         pip_extra_index_url=[f"http://{more}/simple"],
         pip_extra_args=[
             f"--extra-index-url=http://me:{PASSWORD}@{named}/simple",
-            *(word for each in (main, more, named) for word in ("--trusted-host", each)),
+            *(word for each in (main, more, named, told) for word in ("--trusted-host", each)),
         ],
         pip_secret_mounts=[(folder / "token", "/run/deep/er/token")],
         commands=["ls -R /run > listing"],
     )  # fmt: skip
+    if subject.has(Feature.BUILD_ENV):
+        spec = spec.with_packages("conformance-told==1.0")
+        spec = spec.with_build_env({"PIP_EXTRA_INDEX_URL": f"http://{told}/simple"})
     return workshop.made(subject.supported(spec))
 
 

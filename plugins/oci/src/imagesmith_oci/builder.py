@@ -18,9 +18,8 @@ from imagesmith import (
     Reporter,
     Support,
 )
-from imagesmith.pip_arguments import other_arguments
 from imagesmith_oci import __version__
-from imagesmith_oci.arguments import Arguments, UnknownArgumentError, translate
+from imagesmith_oci.arguments import Arguments, UnknownArgumentError, arguments_of, misunderstood
 from imagesmith_oci.options import Options, parse
 from imagesmith_oci.platforms import machine
 from imagesmith_oci.prefix import venv_contribution
@@ -67,10 +66,7 @@ class OciBuilder:
         """Options and arguments that are none, platforms that nothing can be resolved for."""
         spec = request.spec
         _, reasons = parse(spec.builder_options, request.options)
-        try:
-            translate(other_arguments(request))
-        except UnknownArgumentError as error:
-            reasons["pip_extra_args"] = str(error)
+        reasons |= misunderstood(request)
         if request.staged.has_requirements and machine(request.platform) is None:
             reasons["platform"] = (
                 f"no packages can be resolved for {request.platform}, only for amd64 and arm64"
@@ -152,7 +148,7 @@ def _commands(request: BuildRequest, options: Options) -> tuple[Command, ...]:
     from imagesmith_oci.resolve import argv  # noqa: PLC0415
 
     try:
-        arguments = translate(other_arguments(request))
+        arguments = arguments_of(request)
     except UnknownArgumentError:
         arguments = Arguments()
     name = f"{machine(request.platform)}-…"

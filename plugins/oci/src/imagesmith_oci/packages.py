@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import BuildFailed, BuildRequest, Environment, install_environment, redactions
-from imagesmith.pip_arguments import other_arguments
 from imagesmith_oci.lock import Lock, LockCache, Package
 from imagesmith_oci.machine import Machine, logins, read_machine
 from imagesmith_oci.resolve import Question, indexes, question, resolve
@@ -219,16 +218,15 @@ class Packages:
 
     def _fetch(self) -> Fetcher:
         if self._fetcher is None:
-            from imagesmith_oci.arguments import translate  # noqa: PLC0415
+            from imagesmith_oci.arguments import arguments_of  # noqa: PLC0415
             from imagesmith_oci.fetch import Fetcher  # noqa: PLC0415 - a known list needs none
 
-            told = translate(other_arguments(self.request))
             self._fetcher = Fetcher(
                 self._wheel_folder,
                 self.environment.env,
                 self._logins(),
                 certificates=self.machine.certificates,
-                trusted=(*self.machine.trusted, *told.trusted),
+                trusted=(*self.machine.trusted, *arguments_of(self.request).trusted),
             )
         return self._fetcher
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import BuilderNotReady, BuildFailed, BuildRequest
-from imagesmith.pip_arguments import other_arguments
-from imagesmith_oci.arguments import Arguments, translate
+from imagesmith_oci.arguments import Arguments, arguments_of
 from imagesmith_oci.installed import FOLDER, write_stubs
 from imagesmith_oci.lock import Lock, Package, UnusableError, read_pylock
 from imagesmith_oci.machine import Machine, stripped
@@ -79,7 +78,7 @@ def question(request: BuildRequest, options: Options, machine: Machine, python: 
     return Question(
         request,
         options,
-        translate(other_arguments(request)),
+        arguments_of(request),
         machine,
         python,
         libc,
@@ -88,9 +87,8 @@ def question(request: BuildRequest, options: Options, machine: Machine, python: 
 
 def indexes(asked: Question) -> tuple[str | None, tuple[str, ...]]:
     """The index instead of the usual one, and further ones; may hold credentials."""
-    spec = asked.request.spec
-    main = asked.arguments.index or spec.pip_index or asked.machine.index
-    return main, (*asked.machine.extra, *spec.pip_extra_index_url, *asked.arguments.extra)
+    main = asked.arguments.index or asked.machine.index
+    return main, (*asked.machine.extra, *asked.arguments.extra)
 
 
 def uv_program() -> str:

@@ -92,6 +92,13 @@ def extra_index(subject: Subject) -> None:
     assert found.get("conformance-extra") == "1.0", "the package of the further index is not installed"
 
 
+@check("index.variable", Tier.LIVE, *INDEXED, F.BUILD_ENV)
+def variable(subject: Subject) -> None:
+    """A variable of pip in build_env counts as for pip: an index in it is asked too."""
+    found = private(subject).inside["packages"]
+    assert found.get("conformance-told") == "1.0", "the package of the index in PIP_EXTRA_INDEX_URL lacks"
+
+
 @check("secrets.mounted", Tier.LIVE, *INDEXED, F.PIP_SECRET_MOUNTS, F.COMMANDS)
 def mounted(subject: Subject) -> None:
     """A secret file is at its place while packages are installed, and gone afterwards, its folder too."""
