@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
@@ -15,6 +16,7 @@ from plugins.docker.tests.cases import request
 
 from imagesmith import (
     BuilderNotReady,
+    BuildFailed,
     Environment,
     FeatureUnsupported,
     ImageSpec,
@@ -30,6 +32,7 @@ OLD = "failed to solve: rpc error: unsupported frontend capability moby.buildkit
 CLASSIC = "Attestation is not supported for the docker driver."
 AWAY = 'listing workers for Build: failed to list workers: Unavailable: connection error: desc = "transport: \
 Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"'
+LOST = 'failed to solve: failed to prepare extraction snapshot "extract-1": parent snapshot does not exist'
 FACTS = BuilderFacts("farm", "remote", told="Name: farm")
 INSPECT = ["Name: farm", "Driver: remote"]
 
@@ -37,8 +40,10 @@ INSPECT = ["Name: farm", "Driver: remote"]
 class Engine:
     """A docker client before an engine. ``whole`` and ``plain``: what a trial build ends in; None: well."""
 
-    def __init__(self, whole: str | None = None, plain: str | None = None, time: int = 1) -> None:
-        self.whole, self.plain, self.time = whole, plain, time
+    def __init__(
+        self, whole: str | None = None, plain: str | None = None, time: int = 1, losses: int = 0
+    ) -> None:
+        self.whole, self.plain, self.time, self.losses = whole, plain, time, losses
         self.calls: list[tuple[str, ...]] = []
 
     def run(
@@ -57,11 +62,18 @@ class Engine:
             return Completed(0, ("github.com/docker/buildx v0.13.1",), 0.0)
         if argv[2] == "inspect":
             return Completed(0, (*INSPECT, "Platforms: linux/amd64*"), 0.0)
+        if self.losses:
+            self.losses -= 1
+            on_line(f"ERROR: {LOST}", "stderr")
+            return Completed(1, (f"ERROR: {LOST}",), 0.0)
         output = argv[argv.index("--output") + 1]
         error = self.plain if output == "type=cacheonly" else self.whole
         if error:
             return Completed(1, ("#1 ERROR", f"ERROR: {error}", "see the manual"), 0.0)
-        if output != "type=cacheonly":
+        if "--metadata-file" in argv:
+            told = {"containerimage.digest": f"sha256:{'0' * 64}"}
+            Path(argv[argv.index("--metadata-file") + 1]).write_text(json.dumps(told))
+        elif output != "type=cacheonly":
             self.write(Path(output.partition("dest=")[2].partition(",")[0]))
         return Completed(0, (), 0.0)
 
@@ -115,6 +127,23 @@ def test_an_answer_is_kept_for_a_day_and_for_this_engine(tmp_path: Path) -> None
 def test_a_trial_that_failed_is_made_again(tmp_path: Path) -> None:
     assert abilities(Engine(whole=OLD, plain=OLD), {}, tmp_path, FACTS).problem == OLD
     assert abilities(Engine(), {}, tmp_path, FACTS) == Abilities()
+
+
+def test_a_trial_under_which_a_layer_went_is_made_again_at_once(tmp_path: Path) -> None:
+    assert abilities(Engine(losses=1), {}, tmp_path, FACTS) == Abilities()
+
+
+@pytest.mark.parametrize("losses", [1, 9])
+def test_a_build_under_which_a_layer_went_is_made_once_more(tmp_path: Path, losses: int) -> None:
+    engine, events = Engine(), []
+    docker = DockerBuilder(Environment(engine, {}, tmp_path / "cache"))
+    assert docker.ready().ok
+    before, engine.losses = len(engine.calls), losses
+    failing = pytest.raises(BuildFailed, match="extraction snapshot")
+    with failing if losses > 1 else contextlib.nullcontext():
+        docker.build(docker.plan(staged_request(tmp_path, ImageSpec())), events.append)
+    assert sum("rawjson" in call for call in engine.calls[before:]) == 2
+    assert "once more" in repr(events)
 
 
 def test_doctor_says_what_an_engine_lacks(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesmith import ToolMissing, ToolTimeout
-from imagesmith_docker.failures import unanswered
+from imagesmith_docker.failures import lost, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +95,8 @@ def _ask(runner: Runner, env: Mapping[str, str], builder: str) -> Abilities:
         output = f"type=oci,tar=false,dest={layout},compression=uncompressed,rewrite-timestamp=true"
         whole = ("--provenance=mode=min", "--build-arg", "SOURCE_DATE_EPOCH=1", "--output", output)
         problem = _build(runner, env, folder, builder, whole)
+        if problem is not None and lost(problem):
+            problem = _build(runner, env, folder, builder, whole)
         if problem is None:
             return Abilities(dates=_dated(layout))
         if not unanswered(problem):  # buildx takes 20 seconds to say so

@@ -11,7 +11,7 @@ from imagesmith.hints import hint_for
 if TYPE_CHECKING:
     from imagesmith_docker.progress import Progress
 
-__all__ = ["TOO_OLD", "explain", "unanswered", "unusable"]
+__all__ = ["TOO_OLD", "explain", "lost", "unanswered", "unusable"]
 
 TOO_OLD = (
     "use Docker Engine 23 or newer with docker-buildx 0.13 or newer, or choose another buildx builder "
@@ -23,6 +23,10 @@ _ENGINE = re.compile(
     r"[Cc]annot connect to the Docker daemon|connection refused|error reading from server"
     r"|transport is closing|unexpected EOF|context deadline exceeded|no builder .* found"
     r"|failed to find (?:driver|instance)|error during connect|no such host|connect: no such file"
+)
+_LOST = re.compile(
+    r"failed to prepare extraction snapshot|snapshot \S+ does not exist"
+    r"|failed to get reader from content store|content digest sha256:\w+: not found"
 )
 _TOO_OLD = re.compile(r"unsupported frontend capability (\S+)|Unknown flag|unknown flag: (\S+)")
 _SEE = "docker buildx inspect and docker info say more of it"
@@ -85,6 +89,11 @@ def explain(progress: Progress, returncode: int) -> ImagesmithError:
 def unanswered(problem: str) -> bool:
     """Whether buildx could not speak to the engine at all."""
     return _ENGINE.search(problem) is not None
+
+
+def lost(problem: str) -> bool:
+    """Whether the engine threw away what it was building on, because others' images went: it passes."""
+    return _LOST.search(problem) is not None
 
 
 def unusable(builder: str, problem: str) -> BuilderNotReady:

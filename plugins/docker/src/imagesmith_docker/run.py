@@ -32,7 +32,7 @@ from imagesmith.stores.registry import open_repository
 from imagesmith_docker import client
 from imagesmith_docker.abilities import Abilities, abilities
 from imagesmith_docker.command import ARCHIVE, LAYOUT, build_argv, by_hand, link
-from imagesmith_docker.failures import explain, unusable
+from imagesmith_docker.failures import explain, lost, unusable
 from imagesmith_docker.layout import take_over, upload
 from imagesmith_docker.progress import Progress
 from imagesmith_docker.render import CONDA, CONTEXT, render, secret_id
@@ -114,23 +114,30 @@ class Run:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
-        progress = Progress(rendered.steps, self.report, Redactor(secrets))
-        done = self.environment.runner.run(
-            build_argv(
-                self.request,
-                options,
-                folder,
-                name=name,
-                tools=client.lent_tools(self.environment.cache_dir) if rendered.lends_tools else None,
-                in_engine=facts.in_engine,
-                proxies=_proxies(self.environment.env),
-            ),
-            env=env,
-            cwd=folder,
-            on_line=progress.line,
-            redact=secrets,
-            line_limit=_STATUS_LIMIT,
+        argv = build_argv(
+            self.request,
+            options,
+            folder,
+            name=name,
+            tools=client.lent_tools(self.environment.cache_dir) if rendered.lends_tools else None,
+            in_engine=facts.in_engine,
+            proxies=_proxies(self.environment.env),
         )
+        for again in (False, True):
+            progress = Progress(rendered.steps, self.report, Redactor(secrets))
+            done = self.environment.runner.run(
+                argv,
+                env=env,
+                cwd=folder,
+                on_line=progress.line,
+                redact=secrets,
+                line_limit=_STATUS_LIMIT,
+            )
+            if again or done.returncode == 0 or not lost("\n".join((progress.error, *progress.said))):
+                break
+            self.report(
+                Message("the engine threw away a layer that it was building on: once more", "warning")
+            )
         if done.returncode != 0 and not (apart and NOT_BARE in progress.tail):
             raise explain(progress, done.returncode)
         return done.returncode == 0
