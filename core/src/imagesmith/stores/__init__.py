@@ -18,8 +18,9 @@ STAGING = "imagesmith-staging"
 """How the tag begins under which a builder leaves an image that is not finished."""
 KEPT = "imagesmith-build"
 """What images are called that stay in an engine for the sake of their layers."""
-KEPT_NAMES = 16
-"""how many of them there are, so that what is kept has an end"""
+KEPT_NAMES = 128
+"""How many of them there are, so that what is kept has an end. A repository has one; where two have the same
+one, a build for the one takes the layers away under an image of the other that is being started."""
 
 _DOCKER = "application/vnd.docker."
 _OCI_LAYER, _DOCKER_LAYER = "application/vnd.oci.image.layer.v1.", f"{_DOCKER}image.rootfs.diff."
