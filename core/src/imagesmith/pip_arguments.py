@@ -21,7 +21,6 @@ __all__ = [
     "Named",
     "install_arguments",
     "named_files",
-    "other_arguments",
     "overruled",
     "pip_conf",
     "without_staged",
@@ -65,11 +64,6 @@ def named_files(spec: ImageSpec) -> tuple[Named, ...]:
 def without_staged(spec: ImageSpec, staged: Collection[Named]) -> tuple[str, ...]:
     """The words of ``pip_extra_args`` but for what is staged; they may hold credentials."""
     return tuple(word for each in _others(spec, staged) for word in each.words)
-
-
-def other_arguments(request: BuildRequest) -> tuple[str, ...]:
-    """The same of a request."""
-    return without_staged(request.spec, request.staged.arguments)
 
 
 def pip_conf(

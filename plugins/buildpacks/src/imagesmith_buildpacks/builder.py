@@ -19,9 +19,9 @@ from imagesmith import (
     Reporter,
     Support,
     engine,
+    install_arguments,
 )
 from imagesmith.files_layer import can_be_apart
-from imagesmith.pip_arguments import other_arguments
 from imagesmith_buildpacks import __version__, render
 from imagesmith_buildpacks.labels import stands_above
 from imagesmith_buildpacks.options import Options, parse
@@ -70,7 +70,7 @@ class BuildpacksBuilder:
                 f"{request.base.reference} has volumes ({', '.join(config['Volumes'])}): what commands write "
                 "there would not be kept; choose a base without them"
             )
-        _, wrong = pip_arguments(other_arguments(request))
+        _, wrong = pip_arguments(install_arguments(request))
         if wrong:
             reasons["pip_extra_args"] = wrong
         if isinstance(request.destination, LayoutFolder):

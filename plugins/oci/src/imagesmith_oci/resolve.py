@@ -75,14 +75,7 @@ class Question:
 
 def question(request: BuildRequest, options: Options, machine: Machine, python: str, libc: Libc) -> Question:
     """Of a request whose arguments are known to be good."""
-    return Question(
-        request,
-        options,
-        arguments_of(request),
-        machine,
-        python,
-        libc,
-    )
+    return Question(request, options, arguments_of(request), machine, python, libc)
 
 
 def indexes(asked: Question) -> tuple[str | None, tuple[str, ...]]:
